@@ -1,0 +1,324 @@
+//! Runs the server: stores, services and listeners from a configuration.
+//!
+//! The only place that names concrete back ends. Everything is bound and opened before the first
+//! connection is accepted, and taken down in the opposite order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::{Blobs, LocalBlobs};
+use crate::config::{Config, Loaded, Sources, UpstreamConfig};
+use crate::events::{Events, LocalEvents};
+use crate::metadata::NodeIndex;
+use crate::metadata::sqlite::SqliteIndex;
+use crate::registry::{
+    CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UseLog,
+};
+use crate::runtime::{Clock, Tasks, Timestamp};
+use crate::server::{Advice, CertificateReload, ReadinessCheck, Server, ServerMetrics, ServerServices};
+use crate::telemetry::Metrics;
+use crate::telemetry::logging::{self, LogHandle};
+use crate::upstream::{Upstream, UpstreamMetrics, UpstreamServices};
+use crate::worker::{FirstRun, Worker};
+
+/// How often the budget is looked after when nothing nudges.
+const EVICTION_PERIOD: Duration = Duration::from_mins(1);
+
+/// How often uses are written to the index.
+const USE_FLUSH_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often old listings are looked for.
+const LISTING_PERIOD: Duration = Duration::from_hours(1);
+
+/// How long a listing that upstream did not renew can still serve: 30 days, in milliseconds.
+const LISTING_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// How many old listings are removed at once.
+const LISTING_BATCH: u32 = 10_000;
+
+/// How long background work may take to end once no client is left.
+const BACKGROUND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stack of services, and what a reload and the end need of it.
+struct App {
+    registry: Registry,
+    server: Server,
+    certificates: CertificateReload,
+    upstreams: UpstreamServices,
+    evictor: Arc<Evictor>,
+    uses: Arc<UseLog>,
+    index: Arc<SqliteIndex>,
+    tasks: Tasks,
+}
+
+/// Serves until it is told to stop; `sources` are what a reload reads again.
+pub async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
+    let log = logging::init(&loaded.config.logging);
+    // Before anything is announced: a signal that comes right after the announcement must be heard.
+    let mut hang_ups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let stop = stop_signal()?;
+    let app = App::start(&loaded.config).await?;
+    app.announce();
+    app.run(loaded, &sources, &log, &mut hang_ups, stop).await
+}
+
+impl App {
+    async fn start(config: &Config) -> anyhow::Result<Self> {
+        let (tasks, clock) = (Tasks::new(), Clock::system());
+        let metrics = Metrics::new(clock.now()).context("make the metrics")?;
+        let path = &config.storage.path;
+        let blobs: Arc<dyn Blobs> =
+            Arc::new(LocalBlobs::open(path, &tasks).context("open the storage directory")?);
+        let index_path = path.join(SqliteIndex::FILE_NAME);
+        let index = SqliteIndex::open(&index_path, &clock).await;
+        let index = Arc::new(index.with_context(|| format!("open the index {}", index_path.display()))?);
+        let events: Arc<dyn Events> = Arc::new(LocalEvents::default());
+        let parts = CacheParts {
+            index: Arc::clone(&index) as Arc<dyn NodeIndex>,
+            blobs: Arc::clone(&blobs),
+            events: Arc::clone(&events),
+            clock: clock.clone(),
+        };
+        let cache_metrics = CacheMetrics::new(metrics.registry()).context("make the cache's metrics")?;
+        let evictor = Arc::new(Evictor::new(parts.clone(), cache_metrics, config.storage.max_size_bytes));
+        let uses = Arc::new(UseLog::new(Arc::clone(&parts.index), clock.clone()));
+        let node_id = format!("{}-{:016x}", config.site_name, fastrand::u64(..));
+        let upstream_metrics =
+            UpstreamMetrics::new(metrics.registry()).context("make the upstreams' metrics")?;
+        let upstreams = UpstreamServices::new(upstream_metrics, tasks.clone(), clock.clone(), &node_id)
+            .context("prepare connections to upstreams")?;
+        let registry = Registry::new(Services {
+            index: Arc::clone(&parts.index),
+            blobs,
+            events,
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            evictor: Arc::clone(&evictor),
+            uses: Arc::clone(&uses),
+            metrics: RegistryMetrics::new(metrics.registry()).context("make the registry's metrics")?,
+            names: build_names(&config.upstreams, &upstreams)?,
+            memory_bytes: config.storage.memory_bytes,
+        });
+        spawn_workers(&tasks, &parts, &evictor, &uses);
+        spawn_background(&tasks, &registry, &evictor, parts);
+        let services = ServerServices {
+            registry: Arc::new(registry.clone()),
+            metrics: ServerMetrics::new(metrics.registry()).context("make the server's metrics")?,
+            metrics_registry: metrics.registry().clone(),
+            node_id,
+            tasks: tasks.clone(),
+            readiness: readiness(&index, config),
+            advice: advice(&registry),
+        };
+        let server = Server::bind(&config.server, services).context("listen")?;
+        let certificates = server.certificate_reload();
+        Ok(Self { registry, server, certificates, upstreams, evictor, uses, index, tasks })
+    }
+
+    /// Logs the one line that says where the server listens.
+    fn announce(&self) {
+        let addresses: Vec<_> = self.server.local_addrs().iter().map(ToString::to_string).collect();
+        let admin = self.server.admin_addr().map_or_else(String::new, |address| address.to_string());
+        tracing::info!(server.addresses = %addresses.join(","), admin.address = %admin, "ready");
+    }
+
+    async fn run(
+        self,
+        mut loaded: Loaded,
+        sources: &Sources,
+        log: &LogHandle,
+        hang_ups: &mut Signal,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let Self { registry, server, certificates, upstreams, evictor, uses, index, tasks } = self;
+        let shutdown = CancellationToken::new();
+        let mut served = tasks.spawn(server.serve(shutdown.clone()));
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                // Only a fault ends it before it was told to.
+                ended = &mut served => return Err(server_fault(ended)),
+                Some(()) = hang_ups.recv() => {
+                    let reload = Reload { registry: &registry, certificates: &certificates, upstreams: &upstreams, evictor: &evictor, log };
+                    reload.run(&mut loaded, sources);
+                }
+            }
+        }
+        tracing::info!("stopping: running requests are finished, no new ones are taken");
+        shutdown.cancel();
+        let drained = served.await.context("the server's task panicked")?;
+        if !drained {
+            tracing::warn!("some requests were cut: they did not end within server.drain_timeout");
+        }
+        if let Err(error) = uses.flush().await {
+            tracing::warn!(error = %error, "the last uses are not recorded");
+        }
+        if !tasks.shut_down(BACKGROUND_PATIENCE).await {
+            tracing::warn!("background work did not end in time");
+        }
+        index.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn server_fault(ended: Result<bool, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(_drained) => anyhow::anyhow!("the server ended although nobody told it to"),
+        Err(panicked) => anyhow::Error::new(panicked).context("the server's task panicked"),
+    }
+}
+
+/// What a reload of the configuration changes.
+struct Reload<'a> {
+    registry: &'a Registry,
+    certificates: &'a CertificateReload,
+    upstreams: &'a UpstreamServices,
+    evictor: &'a Evictor,
+    log: &'a LogHandle,
+}
+
+impl Reload<'_> {
+    /// Reads the configuration again. A bad one changes nothing and is logged, fault by fault.
+    fn run(&self, loaded: &mut Loaded, sources: &Sources) {
+        let new = match Config::load(sources) {
+            Ok(new) => new,
+            Err(faults) => {
+                for fault in &faults {
+                    tracing::error!(fault = %fault, "configuration is not reloaded");
+                }
+                return;
+            }
+        };
+        // Before the difference is looked at: certificates, keys and secrets change without the file.
+        if let Err(error) = self.apply(&new.config) {
+            tracing::error!(error = format!("{error:#}"), "configuration is not reloaded");
+            return;
+        }
+        let difference = loaded.settings.difference(&new.settings);
+        for key in &difference.restart {
+            tracing::warn!(key, "this setting takes effect at the next start");
+        }
+        tracing::info!(changed = difference.live.join(","), "configuration was reloaded");
+        *loaded = new;
+    }
+
+    fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        let names = build_names(&config.upstreams, self.upstreams)?;
+        if let Some(tls) = &config.server.tls {
+            self.certificates.reload(tls).context("read the certificate")?;
+        }
+        self.log.set_level(&config.logging.level)?;
+        self.registry.replace_names(names);
+        self.evictor.set_budget(config.storage.max_size_bytes);
+        Ok(())
+    }
+}
+
+fn build_names(configs: &[UpstreamConfig], services: &UpstreamServices) -> anyhow::Result<Names> {
+    let build = |config: &UpstreamConfig| {
+        let upstream = Upstream::new(config.clone(), services);
+        upstream.map(Arc::new).with_context(|| format!("prepare upstream {}", config.name))
+    };
+    let upstreams = configs.iter().map(build).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(Names::new(upstreams))
+}
+
+fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evictor>, uses: &Arc<UseLog>) {
+    let clock = &parts.clock;
+    let (signal, evictor) = (evictor.nudge_signal(), Arc::clone(evictor));
+    let latest = Arc::clone(uses);
+    let eviction = Worker::new("eviction", EVICTION_PERIOD, move || {
+        let (evictor, uses) = (Arc::clone(&evictor), Arc::clone(&latest));
+        async move {
+            // What is in use right now must not look unused.
+            uses.flush().await?;
+            evictor.enforce().await.map(drop)
+        }
+    });
+    eviction.nudged_by(signal).spawn(tasks, clock.clone());
+    let (signal, uses) = (uses.nudge_signal(), Arc::clone(uses));
+    let flush = Worker::new("use-log", USE_FLUSH_PERIOD, move || {
+        let uses = Arc::clone(&uses);
+        async move { uses.flush().await.map(drop) }
+    });
+    flush.first_run(FirstRun::AfterPeriod).nudged_by(signal).spawn(tasks, clock.clone());
+    let parts = parts.clone();
+    let listings = Worker::new("old-listings", LISTING_PERIOD, move || {
+        let parts = parts.clone();
+        async move {
+            let before =
+                Timestamp::from_millis(parts.clock.now().as_millis().saturating_sub(LISTING_LIFE_MS));
+            parts.index.remove_listings_before(before, LISTING_BATCH).await.map(drop)
+        }
+    });
+    listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock.clone());
+}
+
+fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
+    let registry = registry.clone();
+    tasks.spawn(async move { registry.follow_events().await });
+    let (rebuild, evictor) = (Rebuild::new(parts, tasks.clone()), Arc::clone(evictor));
+    tasks.spawn(async move {
+        match rebuild.run_at_start().await {
+            Ok(rebuilt) => {
+                tracing::debug!(?rebuilt, "index and disk were compared");
+                evictor.nudge();
+            }
+            Err(error) => tracing::warn!(error = %error, "index and disk could not be compared"),
+        }
+    });
+}
+
+/// What has to work for this node to be ready.
+fn readiness(index: &Arc<SqliteIndex>, config: &Config) -> Vec<ReadinessCheck> {
+    let index: Arc<dyn NodeIndex> = Arc::clone(index) as _;
+    let path = config.storage.path.clone();
+    vec![
+        ReadinessCheck::new("index", move || {
+            let index = Arc::clone(&index);
+            async move { index.content_bytes().await.map(drop).map_err(|error| error.to_string()) }
+        }),
+        ReadinessCheck::new("storage", move || {
+            let path = path.clone();
+            async move {
+                let metadata = tokio::fs::metadata(path.join("content")).await;
+                metadata.map(drop).map_err(|error| format!("storage directory cannot be read: {error}"))
+            }
+        }),
+    ]
+}
+
+/// What health tells of upstreams: a cache is ready without them.
+fn advice(registry: &Registry) -> Advice {
+    let registry = registry.clone();
+    Box::new(move || {
+        let names = registry.names();
+        let state = |upstream: &Arc<Upstream>| {
+            let status = upstream.status();
+            let is_usable = status.is_usable();
+            let errors: Vec<_> =
+                status.endpoints.into_iter().filter_map(|endpoint| endpoint.last_error).collect();
+            let result = if is_usable { Ok(()) } else { Err(errors.join("; ")) };
+            (format!("upstream {}", status.name), result)
+        };
+        names.upstreams().iter().map(state).collect()
+    })
+}
+
+/// Waits for SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,183 @@
+//! Content on the local disk: one file an item, named by its digest.
+//!
+//! ```text
+//! <path>/lock                       held while a process uses the directory
+//! <path>/content/sha256/ab/abcd…    whole and verified, always
+//! <path>/incoming/…                 what is being written; worthless after a crash
+//! <path>/incoming.stale-…           what a crash left, on its way out
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::fill_file::Place;
+use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result};
+use crate::oci::{Algorithm, Digest};
+use crate::runtime::{Tasks, Timestamp};
+
+/// How many found items travel together.
+const LIST_BATCH: usize = 256;
+
+/// Content-addressed files under one directory, which one process at a time may use.
+#[derive(Debug)]
+pub struct LocalBlobs {
+    root: PathBuf,
+    tasks: Tasks,
+    /// Locked as long as this value lives.
+    _lock: File,
+}
+
+impl LocalBlobs {
+    /// Takes a directory into use, making it where it is missing. What a crash left half-written is
+    /// put aside at once and removed in the background.
+    ///
+    /// Blocks; meant for the start of the process.
+    pub fn open(path: &Path, tasks: &Tasks) -> Result<Self> {
+        let open = |action| move |source| BlobError::from_io(action, source);
+        fs::create_dir_all(path.join("content")).map_err(open("make storage directory"))?;
+        let lock = File::create(path.join("lock")).map_err(open("make lock file"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(BlobError::InUse { path: path.to_owned() }),
+            Err(fs::TryLockError::Error(source)) => {
+                return Err(BlobError::from_io("lock storage directory", source));
+            }
+        }
+        set_leftovers_aside(path).map_err(open("make directory for incoming content"))?;
+        let store = Self { root: path.to_owned(), tasks: tasks.clone(), _lock: lock };
+        let root = store.root.clone();
+        let _removal = tasks.spawn_blocking(move || remove_leftovers(&root));
+        Ok(store)
+    }
+
+    fn path_of(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join("content").join(digest.algorithm().as_str()).join(&hex[..2]).join(hex)
+    }
+
+    /// Runs file work where it may block.
+    async fn blocking<T, F>(&self, action: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> io::Result<T> + Send + 'static,
+    {
+        match self.tasks.spawn_blocking(work).await {
+            Ok(result) => result.map_err(|source| BlobError::from_io(action, source)),
+            Err(panicked) => Err(BlobError::from_io(action, io::Error::other(panicked))),
+        }
+    }
+}
+
+#[async_trait]
+impl Blobs for LocalBlobs {
+    async fn open(&self, digest: &Digest) -> Result<Option<BlobFile>> {
+        let path = self.path_of(digest);
+        self.blocking("open content", move || match File::open(path) {
+            Ok(file) => {
+                let size_bytes = file.metadata()?.len();
+                Ok(Some(BlobFile { file: Arc::new(file), size_bytes }))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile> {
+        let temporary =
+            self.root.join("incoming").join(format!("{}-{:016x}", digest.hex(), fastrand::u64(..)));
+        let place = Place { temporary, target: self.path_of(digest) };
+        let (digest, tasks) = (*digest, self.tasks.clone());
+        self.blocking("begin content", move || FillFile::create(digest, size_bytes, place, tasks)).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<bool> {
+        let path = self.path_of(digest);
+        self.blocking("remove content", move || match fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn list(&self) -> Result<mpsc::Receiver<Result<Vec<FoundBlob>>>> {
+        let (sender, receiver) = mpsc::channel(4);
+        let content = self.root.join("content");
+        let _walk = self.tasks.spawn_blocking(move || {
+            if let Err(source) = walk(&content, &sender) {
+                // Nobody may be listening any more; then nobody wants to know either.
+                let _sent = sender.blocking_send(Err(BlobError::from_io("list content", source)));
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+/// Renames the directory of incoming content, so that a start costs the same whatever lies there.
+fn set_leftovers_aside(path: &Path) -> io::Result<()> {
+    let incoming = path.join("incoming");
+    let aside = path.join(format!("incoming.stale-{:016x}", fastrand::u64(..)));
+    match fs::rename(&incoming, aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::create_dir(incoming)
+}
+
+fn remove_leftovers(path: &Path) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("incoming.stale-")
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!(error = %error, path = %entry.path().display(), "leftovers of an earlier run cannot be removed");
+        }
+    }
+}
+
+/// Sends all content found; stops early when nobody listens.
+fn walk(content: &Path, sender: &mpsc::Sender<Result<Vec<FoundBlob>>>) -> io::Result<()> {
+    let mut batch = Vec::with_capacity(LIST_BATCH);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for shard in entries(&content.join(algorithm.as_str()))? {
+            for entry in entries(&shard?.path())? {
+                batch.extend(found(algorithm, &entry?));
+                if batch.len() == LIST_BATCH && sender.blocking_send(Ok(std::mem::take(&mut batch))).is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    if !batch.is_empty() {
+        let _sent = sender.blocking_send(Ok(batch));
+    }
+    Ok(())
+}
+
+/// The entries of a directory; a missing one has none.
+fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(path) {
+        Ok(entries) => Ok(Some(entries).into_iter().flatten()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a file is, if it is one of ours and still there.
+fn found(algorithm: Algorithm, entry: &fs::DirEntry) -> Option<FoundBlob> {
+    let name = entry.file_name();
+    let digest = format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok()?;
+    let metadata = entry.metadata().ok()?;
+    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let modified_at = Timestamp::from_millis(u64::try_from(modified.as_millis()).unwrap_or(0));
+    Some(FoundBlob { digest, size_bytes: metadata.len(), modified_at })
+}

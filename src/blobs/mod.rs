@@ -1,0 +1,84 @@
+//! Content on the node's disk, addressed by digest.
+//!
+//! What is visible is whole and verified. A [`FillFile`] is content that is still coming.
+
+mod error;
+mod fill_file;
+mod local;
+#[cfg(test)]
+mod tests;
+
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use error::{BlobError, Result};
+pub use fill_file::{FillFile, VerifiedFile};
+pub use local::LocalBlobs;
+
+use crate::oci::Digest;
+
+/// An open file of stored content; stays readable when the content is removed.
+#[derive(Clone, Debug)]
+pub struct BlobFile {
+    file: Arc<std::fs::File>,
+    size_bytes: u64,
+}
+
+impl BlobFile {
+    /// Wraps an open file of whole content, for test doubles.
+    #[cfg(test)]
+    pub(crate) const fn new(file: Arc<std::fs::File>, size_bytes: u64) -> Self {
+        Self { file, size_bytes }
+    }
+
+    /// The size of stored content in bytes; of content that is still coming, 0.
+    pub const fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Reads up to `length` bytes from `offset` on, on a thread where that may block. Fewer come only
+    /// where the file ends; then the error is [`std::io::ErrorKind::UnexpectedEof`].
+    pub async fn read_exact_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let file = Arc::clone(&self.file);
+        // Untracked: a read ends by itself and leaves nothing behind that shutdown should wait for.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buffer = vec![0; length];
+            file.read_exact_at(&mut buffer, offset)?;
+            Ok(Bytes::from(buffer))
+        });
+        match read.await {
+            Ok(result) => result.map_err(|source| BlobError::from_io("read content", source)),
+            Err(panicked) => Err(BlobError::from_io("read content", std::io::Error::other(panicked))),
+        }
+    }
+}
+
+/// What lies in the store, as found by looking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundBlob {
+    /// The digest that its file is named by.
+    pub digest: Digest,
+    /// The file's size in bytes.
+    pub size_bytes: u64,
+    /// When the file was last modified.
+    pub modified_at: crate::runtime::Timestamp,
+}
+
+/// Stores content by digest.
+#[async_trait]
+pub trait Blobs: Send + Sync {
+    /// Opens content; `None` where it is not stored.
+    async fn open(&self, digest: &Digest) -> Result<Option<BlobFile>>;
+
+    /// Begins to store content. Dropping the file without committing it leaves nothing behind.
+    async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile>;
+
+    /// Removes content; who has it open reads on. `false` where it was not stored.
+    async fn remove(&self, digest: &Digest) -> Result<bool>;
+
+    /// Lists all stored content, in no order, in parts of bounded size.
+    async fn list(&self) -> Result<tokio::sync::mpsc::Receiver<Result<Vec<FoundBlob>>>>;
+}

@@ -1,0 +1,149 @@
+//! The promises of the content store, on the local disk.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{BlobError, Blobs, FillFile, FoundBlob, LocalBlobs};
+use crate::oci::{Algorithm, Digest};
+use crate::runtime::Tasks;
+
+fn open(path: &Path) -> Arc<dyn Blobs> {
+    Arc::new(LocalBlobs::open(path, &Tasks::new()).unwrap())
+}
+
+async fn begin(store: &Arc<dyn Blobs>, content: &[u8]) -> FillFile {
+    let digest = Digest::of(Algorithm::Sha256, content);
+    store.begin(&digest, Some(content.len() as u64)).await.unwrap()
+}
+
+async fn store(store: &Arc<dyn Blobs>, content: &'static [u8]) -> Digest {
+    let file = begin(store, content).await.append(vec![Bytes::from_static(content)]).await.unwrap();
+    file.verify().unwrap().commit().await.unwrap();
+    Digest::of(Algorithm::Sha256, content)
+}
+
+async fn list(store: &Arc<dyn Blobs>) -> Vec<FoundBlob> {
+    let mut parts = store.list().await.unwrap();
+    let mut found = Vec::new();
+    while let Some(part) = parts.recv().await {
+        found.extend(part.unwrap());
+    }
+    found.sort_by_key(|found| found.digest);
+    found
+}
+
+fn incoming_files(path: &Path) -> usize {
+    fs::read_dir(path.join("incoming")).unwrap().count()
+}
+
+#[tokio::test]
+async fn content_is_visible_only_when_it_is_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let content = b"some content";
+    let digest = Digest::of(Algorithm::Sha256, content);
+    let file = begin(&blobs, content).await;
+    assert!(blobs.open(&digest).await.unwrap().is_none());
+    let file = file.append(vec![Bytes::from_static(b"some "), Bytes::from_static(b"content")]).await.unwrap();
+    assert_eq!(file.written_bytes(), 12);
+    let verified = file.verify().unwrap();
+    assert!(blobs.open(&digest).await.unwrap().is_none());
+    verified.commit().await.unwrap();
+    let stored = blobs.open(&digest).await.unwrap().unwrap();
+    assert_eq!(stored.size_bytes(), 12);
+    assert_eq!(stored.read_exact_at(5, 7).await.unwrap(), "content");
+    assert_eq!(incoming_files(folder.path()), 0);
+}
+
+#[tokio::test]
+async fn readers_see_what_was_written_before_it_is_committed_and_after_it_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let file = begin(&blobs, b"abcdef").await;
+    let reader = file.reader();
+    let file = file.append(vec![Bytes::from_static(b"abc")]).await.unwrap();
+    assert_eq!(reader.read_exact_at(0, 3).await.unwrap(), "abc");
+    drop(file);
+    assert_eq!(reader.read_exact_at(1, 2).await.unwrap(), "bc");
+    assert_eq!(incoming_files(folder.path()), 0);
+}
+
+#[tokio::test]
+async fn content_with_another_digest_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let file = begin(&blobs, b"right").await.append(vec![Bytes::from_static(b"wrong")]).await.unwrap();
+    let error = file.verify().unwrap_err();
+    let expected = Digest::of(Algorithm::Sha256, b"right");
+    assert!(matches!(error, BlobError::DigestMismatch { expected: ref e, .. } if **e == expected), "{error}");
+    assert!(blobs.open(&expected).await.unwrap().is_none());
+    assert_eq!(incoming_files(folder.path()), 0);
+}
+
+#[tokio::test]
+async fn removed_content_stays_readable_for_who_has_it_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let digest = store(&blobs, b"content").await;
+    let reader = blobs.open(&digest).await.unwrap().unwrap();
+    assert!(blobs.remove(&digest).await.unwrap());
+    assert!(!blobs.remove(&digest).await.unwrap());
+    assert!(blobs.open(&digest).await.unwrap().is_none());
+    assert_eq!(reader.read_exact_at(0, 7).await.unwrap(), "content");
+}
+
+#[tokio::test]
+async fn the_same_content_may_be_committed_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let first = store(&blobs, b"content").await;
+    let second = store(&blobs, b"content").await;
+    assert_eq!(first, second);
+    assert_eq!(list(&blobs).await.len(), 1);
+}
+
+#[tokio::test]
+async fn listing_finds_all_content_of_both_algorithms_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let small = store(&blobs, b"x").await;
+    let long = Digest::of(Algorithm::Sha512, b"xyz");
+    let file =
+        blobs.begin(&long, None).await.unwrap().append(vec![Bytes::from_static(b"xyz")]).await.unwrap();
+    file.verify().unwrap().commit().await.unwrap();
+    let _unfinished = begin(&blobs, b"unfinished").await;
+    fs::write(folder.path().join("content/sha256").join(&small.hex()[..2]).join("stray"), "no digest")
+        .unwrap();
+    let found: Vec<_> =
+        list(&blobs).await.into_iter().map(|found| (found.digest, found.size_bytes)).collect();
+    let mut expected = vec![(small, 1), (long, 3)];
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_is_set_aside_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("incoming")).unwrap();
+    fs::write(folder.path().join("incoming/half"), "written").unwrap();
+    let tasks = Tasks::new();
+    let _blobs = LocalBlobs::open(folder.path(), &tasks).unwrap();
+    assert_eq!(incoming_files(folder.path()), 0);
+    assert!(tasks.shut_down(std::time::Duration::from_secs(10)).await);
+    let left = fs::read_dir(folder.path()).unwrap().flatten();
+    let stale = left.filter(|entry| entry.file_name().to_string_lossy().contains("stale")).count();
+    assert_eq!(stale, 0);
+}
+
+#[tokio::test]
+async fn a_directory_has_one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path());
+    let error = LocalBlobs::open(folder.path(), &Tasks::new()).unwrap_err();
+    assert!(matches!(error, BlobError::InUse { .. }), "{error}");
+    drop(first);
+    open(folder.path());
+}

@@ -1,0 +1,58 @@
+//! The configuration: values as they are used, made once from file, environment and flags.
+//!
+//! Nobody else reads the environment. Each section is a file of its own. [`Config::load`] goes from
+//! the sources (`document`, `environment`, flags) through `settings` (values by key, with their
+//! origins, after the table in `keys`) to the values (`assemble`), and reports every fault at once.
+//!
+//! Relative paths are relative to the working directory, wherever they are written.
+
+mod assemble;
+mod builtin;
+mod checks;
+mod difference;
+mod document;
+mod environment;
+mod fault;
+mod files;
+pub mod glob;
+mod keys;
+mod limits;
+mod load;
+mod logging;
+mod quantity;
+mod scalar;
+mod secret;
+mod server;
+mod settings;
+mod show;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+pub use difference::Difference;
+pub use fault::{Fault, Faults, Origin, Position};
+pub use limits::Timeouts;
+pub use load::{DEFAULT_FILE, Flags, Loaded, Sources};
+pub use logging::{LogFormat, LoggingConfig};
+pub use secret::Secret;
+pub use server::{ServerConfig, TlsConfig};
+pub use settings::Settings;
+pub use show::Entry;
+pub use storage::StorageConfig;
+pub use upstream::{Credentials, Freshness, UpstreamConfig};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: ServerConfig,
+    /// `[storage]`
+    pub storage: StorageConfig,
+    /// `[logging]`
+    pub logging: LoggingConfig,
+    /// `[site]` `name`
+    pub site_name: String,
+    /// `[[upstream]]`, in order; at most one is the default.
+    pub upstreams: Vec<UpstreamConfig>,
+}

@@ -1,0 +1,627 @@
+//! Tests of loading as a whole: exact faults, precedence, redaction, reload, the example file.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::keys::KEYS;
+use super::scalar::Item;
+use super::*;
+
+/// A directory with `text` as its `tidegate.toml`.
+fn directory_with(text: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(DEFAULT_FILE), text).unwrap();
+    directory
+}
+
+fn sources(directory: &Path, variables: &[(&str, &str)]) -> Sources {
+    let environment =
+        variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    Sources { directory: directory.to_owned(), environment, ..Sources::default() }
+}
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, Faults> {
+    Config::load(&sources(directory_with(text).path(), variables))
+}
+
+/// The text of all faults; the temporary directory's name is cut out.
+fn faults_of(text: &str, variables: &[(&str, &str)]) -> String {
+    let directory = directory_with(text);
+    let faults =
+        Config::load(&sources(directory.path(), variables)).expect_err("the configuration is faulty");
+    faults.to_string().replace(&format!("{}/", directory.path().display()), "")
+}
+
+#[test]
+fn without_a_file_the_built_in_defaults_apply() {
+    let directory = tempfile::tempdir().unwrap();
+    let loaded = Config::load(&sources(directory.path(), &[])).unwrap();
+    assert_eq!(loaded.file, None);
+    let config = loaded.config;
+    assert_eq!(config.server.listen, ["127.0.0.1:5000".parse().unwrap()]);
+    assert_eq!(config.server.admin_listen, "127.0.0.1:5001".parse().unwrap());
+    assert_eq!(config.server.tls, None);
+    assert!(config.server.idle_timeout >= Duration::from_secs(90), "clients keep connections for 90 s");
+    assert_eq!(config.storage.max_size_bytes, 50 << 30);
+    assert_eq!(config.site_name, "default");
+    let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "docker.io",
+            "ghcr.io",
+            "quay.io",
+            "registry.k8s.io",
+            "gcr.io",
+            "mcr.microsoft.com",
+            "public.ecr.aws"
+        ]
+    );
+    let hub = &config.upstreams[0];
+    assert!(hub.default && hub.library_prefix);
+    assert_eq!(hub.endpoints, ["https://registry-1.docker.io"]);
+    assert_eq!(hub.aliases, ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"]);
+    assert_eq!(hub.credentials, Credentials::Anonymous);
+    assert_eq!(hub.freshness.stale_if_error, Duration::from_hours(30 * 24));
+    assert!(
+        hub.timeouts.connect + hub.timeouts.first_byte < Duration::from_secs(30),
+        "containerd waits for 30 s"
+    );
+    assert!(config.upstreams[1..].iter().all(|other| !other.default && !other.library_prefix));
+}
+
+#[test]
+fn a_configuration_for_tests_uses_free_ports_and_no_upstream() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::for_test(directory.path());
+    assert_eq!(config.server.listen[0].port(), 0);
+    assert_eq!(config.storage.path, directory.path().join("data"));
+    assert!(config.upstreams.is_empty());
+    let upstream = UpstreamConfig::for_test("corp.example", "http://127.0.0.1:9");
+    assert_eq!(upstream.endpoints, ["http://127.0.0.1:9/"]);
+}
+
+#[test]
+fn every_fault_of_every_source_is_reported_at_once() {
+    let text = r#"
+[server]
+listen = ["127.0.0.1:5000", "localhost:5000"]
+idle_timeout = 90
+max_conections = 5
+
+[storage]
+max_size = "10"
+object_store = { url = "s3://bucket" }
+
+[metadata]
+url = "postgres://user:hunter2@host/db"
+
+[loging]
+level = "info"
+
+[[upstream]]
+name = "docker.io"
+default = "yes"
+endpoints = []
+
+[[upstream]]
+endpoints = ["registry.example.com"]
+allow = ["Library/*"]
+"#;
+    let variables = [("TIDEGATE_STORAGE__MAX_SISE", "1GiB"), ("TIDEGATE_TOKEN", "x"), ("HOME", "/root")];
+    assert_eq!(
+        faults_of(text, &variables),
+        r#"tidegate.toml:3:29: server.listen: "localhost:5000" is not an address with a port
+    remedy: write an IP address and a port, such as "127.0.0.1:5000"; names are not looked up
+tidegate.toml:4:16: server.idle_timeout: expected a string, found an integer
+    remedy: write a number and a unit such as "30s"
+tidegate.toml:5:1: server.max_conections: unknown key
+    remedy: did you mean max_connections (the most connections at once)?
+tidegate.toml:8:12: storage.max_size: "10" has no unit
+    remedy: write a number and a unit, such as "10GiB" or "500MB"
+tidegate.toml:9:16: storage.object_store: not supported by this version
+    remedy: remove it: blobs are kept under storage.path
+tidegate.toml:12:7: metadata.url: not supported by this version
+    remedy: remove it: SQLite under storage.path is used
+tidegate.toml:14:2: loging: unknown section
+    remedy: did you mean [logging]?
+tidegate.toml:19:11: upstream[0].default: expected a boolean, found a string
+    remedy: write true or false
+tidegate.toml:20:1: upstream[0].endpoints: there is no endpoint
+    remedy: write at least one URL, or leave the key out for https:// and the name
+tidegate.toml:22:1: upstream[1].name: the upstream has no name
+    remedy: add name, such as name = "docker.io"
+tidegate.toml:23:14: upstream[1].endpoints: "registry.example.com" does not begin with https:// or http://
+    remedy: write "https://registry.example.com"
+tidegate.toml:24:10: upstream[1].allow: "Library/*" holds 'L', which no repository name holds
+    remedy: write a repository name in which * stands for any text, such as "library/*"
+environment TIDEGATE_STORAGE__MAX_SISE: unknown variable
+    remedy: did you mean TIDEGATE_STORAGE__MAX_SIZE?"#
+    );
+}
+
+#[test]
+fn each_single_fault_has_its_place_and_remedy() {
+    for (text, expected) in [
+        (
+            "[server]\nlisten = [\"a\"",
+            "tidegate.toml:2:14: invalid TOML: unclosed array, expected `]`\n    remedy: correct the syntax at this place",
+        ),
+        (
+            "[storage]\npath = \"a\"\npath = \"b\"",
+            "tidegate.toml:3:1: invalid TOML: duplicate key\n    remedy: correct the syntax at this place",
+        ),
+        (
+            "listen = [\"127.0.0.1:1\"]",
+            "tidegate.toml:1:1: listen: this key does not stand at the top\n    remedy: move it below [server]",
+        ),
+        (
+            "server = 3",
+            "tidegate.toml:1:1: server: server is a section\n    remedy: write [server] and its keys below",
+        ),
+        (
+            "[upstream]\nname = \"a\"",
+            "tidegate.toml:1:2: upstream: upstreams are a list of tables\n    remedy: write [[upstream]], with two brackets",
+        ),
+        (
+            "upstream = []",
+            "tidegate.toml: upstream: there is no upstream\n    remedy: add one, or leave the key out for the built-in list",
+        ),
+        (
+            "[server]\nlisten = \"127.0.0.1:1\"",
+            "tidegate.toml:2:10: server.listen: expected an array, found a string\n    remedy: write a list in brackets, each element an address such as \"127.0.0.1:5000\"",
+        ),
+        (
+            "[server]\nlisten = []",
+            "tidegate.toml:2:1: server.listen: there is no address to listen on\n    remedy: write at least one, such as \"127.0.0.1:5000\"",
+        ),
+        (
+            "[server]\nlisten = [\"0.0.0.0:7\", \"127.0.0.1:7\"]",
+            "tidegate.toml:2:1: server.listen: 127.0.0.1:7 and 0.0.0.0:7 are the same port of one address\n    remedy: remove one, or change its port",
+        ),
+        (
+            "[server]\nlisten = [\"127.0.0.1:5001\"]",
+            "tidegate.toml:2:1: server.listen: 127.0.0.1:5001 is taken by server.listen 127.0.0.1:5001\n    remedy: give the two different ports",
+        ),
+        (
+            "[server]\ntls = \"cert.pem\"",
+            "tidegate.toml:2:1: server.tls: server.tls is a table\n    remedy: write tls = { certificate = \"…\", private_key = \"…\" }",
+        ),
+        (
+            "[server]\nmax_connections = 0",
+            "tidegate.toml:2:19: server.max_connections: 0 is out of range\n    remedy: write a whole number from 1 to 4294967295",
+        ),
+        (
+            "[logging]\nformat = \"xml\"",
+            "tidegate.toml:2:10: logging.format: \"xml\" is not a choice here\n    remedy: write \"text\" or \"json\"",
+        ),
+        (
+            "[storage]\nusername = \"x\"",
+            "tidegate.toml:2:1: storage.username: unknown key\n    remedy: it is a key of upstream",
+        ),
+        (
+            "[storage]\npath = \"tidegate.toml\"",
+            "tidegate.toml:2:1: storage.path: \"tidegate.toml\" is not a directory\n    remedy: name a directory; it is made if it does not exist",
+        ),
+        (
+            "[events]\nurl = 3",
+            "tidegate.toml:2:7: events.url: not supported by this version\n    remedy: remove it: events stay in the process",
+        ),
+    ] {
+        assert_eq!(faults_of(text, &[]), expected, "{text}");
+    }
+}
+
+#[test]
+fn faults_of_upstreams_have_their_place_and_remedy() {
+    for (keys, expected) in [
+        (
+            "password = \"hunter2\"\npassword_file = \"tidegate.toml\"\nusername = \"u\"",
+            "tidegate.toml:3:1: upstream[0].password: password and password_file are both given\n    remedy: remove one of them",
+        ),
+        (
+            "username = \"u\"",
+            "tidegate.toml:3:1: upstream[0].username: username is given without a password\n    remedy: add password_file or password",
+        ),
+        (
+            "password = \"hunter2\"",
+            "tidegate.toml:3:1: upstream[0].password: password is given without username\n    remedy: add username",
+        ),
+        (
+            "username = \"u\"\npassword = \"hunter2\"\ncredential_helper = \"ecr-login\"",
+            "tidegate.toml:5:1: upstream[0].credential_helper: the helper knows user and password, and they are given too\n    remedy: remove it, or remove username, password and password_file",
+        ),
+        (
+            "ca_file = \"none.pem\"",
+            "tidegate.toml:3:1: upstream[0].ca_file: \"none.pem\" cannot be read: No such file or directory (os error 2)\n    remedy: name a readable file; relative paths begin at the working directory",
+        ),
+        (
+            "ca_file = \"tidegate.toml\"",
+            "tidegate.toml:3:1: upstream[0].ca_file: \"tidegate.toml\" holds no certificate\n    remedy: write certificates in PEM into it",
+        ),
+        (
+            "allow = []",
+            "tidegate.toml:3:1: upstream[0].allow: nothing may be pulled\n    remedy: write at least one glob, such as \"*\"",
+        ),
+        (
+            "aliases = [\"a.io\"]",
+            "tidegate.toml:3:1: upstream[0].aliases: \"a.io\" stands twice\n    remedy: remove one of them",
+        ),
+        (
+            "[[upstream]]\nname = \"b.io\"\naliases = [\"a.io\"]",
+            "tidegate.toml:5:1: upstream[1].aliases: \"a.io\" is already a name of upstream[0]\n    remedy: remove one of them",
+        ),
+        (
+            "[[upstream]]\nname = \"a.io\"",
+            "tidegate.toml:4:1: upstream[1].name: \"a.io\" is already a name of upstream[0]\n    remedy: remove one of them",
+        ),
+        (
+            "default = true\n[[upstream]]\nname = \"b.io\"\ndefault = true",
+            "tidegate.toml:6:1: upstream[1].default: upstream[0] is the default already\n    remedy: mark one upstream only",
+        ),
+        (
+            "first_byte_timeout = \"0s\"",
+            "tidegate.toml:3:22: upstream[0].first_byte_timeout: \"0s\" is too small\n    remedy: write at least \"1ms\"",
+        ),
+    ] {
+        assert_eq!(faults_of(&format!("[[upstream]]\nname = \"a.io\"\n{keys}"), &[]), expected, "{keys}");
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_a_fault() {
+    let text = "[server.tls]\ncertificate = \"none.pem\"";
+    assert_eq!(
+        faults_of(text, &[]),
+        "tidegate.toml:2:1: server.tls.certificate: certificate is given without private_key
+    remedy: add server.tls.private_key, or remove server.tls for clear text
+tidegate.toml:2:1: server.tls.certificate: \"none.pem\" cannot be read: No such file or directory (os error 2)
+    remedy: name a readable file; relative paths begin at the working directory"
+    );
+}
+
+#[test]
+fn files_of_tls_are_read_and_checked() {
+    let directory =
+        directory_with("[server]\ntls = { certificate = \"cert.pem\", private_key = \"key.pem\" }");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(directory.path().join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(directory.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let tls = Config::load(&sources(directory.path(), &[])).unwrap().config.server.tls.unwrap();
+    assert_eq!(tls.certificate, directory.path().join("cert.pem"));
+    fs::write(directory.path().join("key.pem"), made.cert.pem()).unwrap();
+    let faults = Config::load(&sources(directory.path(), &[])).unwrap_err();
+    assert_eq!(faults.len(), 1, "{faults}");
+    assert!(faults.to_string().contains("holds no private key"), "{faults}");
+}
+
+#[test]
+fn a_named_file_must_exist_and_be_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sources = sources(directory.path(), &[]);
+    sources.file = Some("other.toml".into());
+    assert_eq!(
+        Config::load(&sources).unwrap_err().to_string(),
+        "other.toml: the file cannot be read: No such file or directory (os error 2)\n    remedy: name an existing, readable file with --config"
+    );
+    fs::write(directory.path().join("other.toml"), [0xff, 0xfe]).unwrap();
+    assert_eq!(
+        Config::load(&sources).unwrap_err().to_string(),
+        "other.toml: the file is not UTF-8\n    remedy: save it in UTF-8"
+    );
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let directory = directory_with(
+        "[server]\nlisten = [\"127.0.0.1:1\"]\nadmin_listen = \"127.0.0.1:2\"\n[storage]\nmax_size = \"1GiB\"",
+    );
+    let variables = [
+        ("TIDEGATE_SERVER__LISTEN", "127.0.0.1:3, [::1]:3"),
+        ("TIDEGATE_SERVER__ADMIN_LISTEN", "127.0.0.1:4"),
+        ("TIDEGATE_STORAGE__MAX_SIZE", "20GiB"),
+        ("TIDEGATE_UPSTREAM__DOCKER_IO__USERNAME", "me"),
+        ("TIDEGATE_UPSTREAM__DOCKER_IO__PASSWORD", "hunter2"),
+        ("TIDEGATE_UPSTREAM__1__DENY", "evil/*,bad/*"),
+        ("TIDEGATE_UPSTREAM__7__NAME", "corp.example:5000"),
+        ("TIDEGATE_UPSTREAM__7__ENDPOINTS", "http://127.0.0.1:5000"),
+        ("TIDEGATE_PORT_5000_TCP_ADDR", "10.0.0.1"),
+    ];
+    let mut sources = sources(directory.path(), &variables);
+    sources.flags.admin_listen = Some("127.0.0.1:5".to_owned());
+    let Loaded { config, settings, .. } = Config::load(&sources).unwrap();
+    assert_eq!(config.server.listen, ["127.0.0.1:3".parse().unwrap(), "[::1]:3".parse().unwrap()]);
+    assert_eq!(config.server.admin_listen, "127.0.0.1:5".parse().unwrap());
+    assert_eq!(config.storage.max_size_bytes, 20 << 30);
+    let credentials = Credentials::Password { username: "me".to_owned(), password: Secret::new("hunter2") };
+    assert_eq!(config.upstreams[0].credentials, credentials);
+    assert_eq!(config.upstreams[1].deny, ["evil/*", "bad/*"]);
+    assert_eq!((config.upstreams.len(), config.upstreams[7].name.as_str()), (8, "corp.example:5000"));
+    let origin = |key: &str| settings.entries().into_iter().find(|entry| entry.key == key).unwrap().origin;
+    assert_eq!(origin("server.listen"), "environment TIDEGATE_SERVER__LISTEN");
+    assert_eq!(origin("server.admin_listen"), "flag --admin-listen");
+    assert_eq!(origin("storage.path"), "default");
+}
+
+#[test]
+fn faults_of_variables_name_the_nearest() {
+    for (variable, value, expected) in [
+        (
+            "TIDEGATE_STORAGE_MAX_SIZE",
+            "1GiB",
+            "environment TIDEGATE_STORAGE_MAX_SIZE: unknown variable\n    remedy: did you mean TIDEGATE_STORAGE__MAX_SIZE?",
+        ),
+        (
+            "TIDEGATE_STORAGE__MAX_SIZE",
+            "1",
+            "environment TIDEGATE_STORAGE__MAX_SIZE: storage.max_size: \"1\" has no unit\n    remedy: write a number and a unit, such as \"10GiB\" or \"500MB\"",
+        ),
+        (
+            "TIDEGATE_UPSTREAM__DOKER_IO__USERNAME",
+            "me",
+            "environment TIDEGATE_UPSTREAM__DOKER_IO__USERNAME: upstream: there is no upstream DOKER_IO\n    remedy: did you mean DOCKER_IO?",
+        ),
+        (
+            "TIDEGATE_UPSTREAM__9__NAME",
+            "a.io",
+            "environment TIDEGATE_UPSTREAM__9__NAME: upstream: there is no upstream number 9\n    remedy: the numbers go from 0; 7 adds one",
+        ),
+        (
+            "TIDEGATE_UPSTREAM__DOCKER_IO__PASWORD",
+            "hunter2",
+            "environment TIDEGATE_UPSTREAM__DOCKER_IO__PASWORD: upstream: unknown variable\n    remedy: did you mean TIDEGATE_UPSTREAM__DOCKER_IO__PASSWORD?",
+        ),
+        (
+            "TIDEGATE_UPSTREAM__NAME",
+            "a.io",
+            "environment TIDEGATE_UPSTREAM__NAME: upstream: the variable names no upstream\n    remedy: write TIDEGATE_UPSTREAM__<NAME>__<KEY>, such as TIDEGATE_UPSTREAM__DOCKER_IO__USERNAME",
+        ),
+    ] {
+        assert_eq!(faults_of("", &[(variable, value)]), expected);
+    }
+}
+
+#[test]
+fn an_entry_of_a_known_registry_keeps_what_it_leaves_out() {
+    let config = load("[[upstream]]\nname = \"docker.io\"\nfresh_for = \"5m\"", &[]).unwrap().config;
+    let [hub] = &config.upstreams[..] else { panic!("one upstream replaces the list") };
+    assert!(hub.default && hub.library_prefix);
+    assert_eq!(hub.endpoints, ["https://registry-1.docker.io"]);
+    assert_eq!(hub.freshness.fresh_for, Duration::from_mins(5));
+    // What another entry claims is that entry's.
+    let text = "[[upstream]]\nname = \"docker.io\"\n[[upstream]]\nname = \"index.docker.io\"\ndefault = true";
+    let config = load(text, &[]).unwrap().config;
+    assert!(!config.upstreams[0].default && config.upstreams[1].default);
+    assert_eq!(config.upstreams[0].aliases, ["registry-1.docker.io", "registry.hub.docker.com"]);
+    // Others speak TLS to the host of their name.
+    let config = load("[[upstream]]\nname = \"corp.example:5000\"", &[]).unwrap().config;
+    assert_eq!(config.upstreams[0].endpoints, ["https://corp.example:5000"]);
+    assert!(!config.upstreams[0].default);
+}
+
+#[test]
+fn secrets_never_print() {
+    let text = "[[upstream]]\nname = \"a.io\"\nusername = \"me\"\npassword = \"hunter2\"";
+    let loaded = load(text, &[]).unwrap();
+    let shown = loaded.settings.to_toml();
+    assert!(shown.contains("password = \"[redacted]\"  # file tidegate.toml:4\n"), "{shown}");
+    let json = serde_json::to_string(&loaded.settings.entries()).unwrap();
+    for text in [&shown, &json, &format!("{loaded:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    // Faults quote values, but not these; the TOML parser's own report would quote the line.
+    for bad in [
+        "[[upstream]]\nname = \"a.io\"\npassword = [\"hunter2\"]",
+        "[[upstream]]\nname = \"a.io\"\npassword = \"hunter2",
+        "[[upstream]]\nname = \"a.io\"\nendpoints = [\"https://me:hunter2@a.io\"]",
+        "[events]\nurl = \"redis://:hunter2@host\"",
+    ] {
+        let faults = faults_of(bad, &[]);
+        assert!(!faults.contains("hunter2"), "{faults}");
+    }
+}
+
+#[test]
+fn what_is_shown_is_exact_and_can_be_loaded_again() {
+    let text = "[server]\nlisten = [\"127.0.0.1:7\"]\n[[upstream]]\nname = \"corp\"\nendpoints = [\"http://127.0.0.1:9/base/\"]\nallow = [\"a/*\"]";
+    let shown = load(text, &[("TIDEGATE_LOGGING__LEVEL", "debug")]).unwrap().settings.to_toml();
+    assert_eq!(
+        shown,
+        r#"[server]
+listen = ["127.0.0.1:7"]  # file tidegate.toml:2
+admin_listen = "127.0.0.1:5001"  # default
+# external_url is not set: the URL that clients use, where a proxy in front hides it
+max_connections = 4096  # default
+header_timeout = "30s"  # default
+idle_timeout = "2m"  # default
+write_timeout = "5m"  # default
+drain_timeout = "1m"  # default
+
+# [server.tls]
+# certificate is not set: PEM file: the certificate and its chain
+# private_key is not set: PEM file: the private key
+
+[storage]
+path = "data"  # default
+max_size = "50GiB"  # default
+memory = "64MiB"  # default
+
+[logging]
+format = "text"  # default
+level = "debug"  # environment TIDEGATE_LOGGING__LEVEL
+
+[site]
+name = "default"  # default
+
+[[upstream]]
+name = "corp"  # file tidegate.toml:4
+endpoints = ["http://127.0.0.1:9/base"]  # file tidegate.toml:5
+aliases = []  # default
+default = false  # default
+library_prefix = false  # default
+# username is not set: user name towards the registry
+# password is not set: password or token of that user
+# password_file is not set: file that holds the password, read anew when it changes
+# credential_helper is not set: docker-credential-… program that knows user and password
+# ca_file is not set: PEM file with further certificate authorities
+trusted_hosts = []  # default
+allow = ["a/*"]  # file tidegate.toml:6
+deny = []  # default
+fresh_for = "1m"  # default
+stale_while_revalidate = "1m"  # default
+stale_if_error = "30d"  # default
+negative_for = "10s"  # default
+connect_timeout = "5s"  # default
+first_byte_timeout = "20s"  # default
+silence_timeout = "30s"  # default
+max_concurrent_requests = 64  # default
+"#
+    );
+    assert_eq!(load(&shown, &[]).unwrap().settings.to_toml().lines().count(), shown.lines().count());
+}
+
+#[test]
+fn a_reload_knows_what_has_to_wait() {
+    let before = load("[[upstream]]\nname = \"a.io\"\n[[upstream]]\nname = \"b.io\"", &[]).unwrap().settings;
+    let text = "[server]\nlisten = [\"127.0.0.1:7\"]\n[storage]\nmax_size = \"1GiB\"\n[logging]\nlevel = \"debug\"\n\
+                [[upstream]]\nname = \"b.io\"\nfresh_for = \"2m\"\n[[upstream]]\nname = \"c.io\"";
+    let after = load(text, &[]).unwrap().settings;
+    assert!(before.difference(&before).is_empty());
+    let difference = before.difference(&after);
+    assert_eq!(difference.restart, ["server.listen"]);
+    assert_eq!(
+        difference.live,
+        ["storage.max_size", "logging.level", "upstream.a.io", "upstream.b.io", "upstream.c.io"]
+    );
+    let swapped = load("[[upstream]]\nname = \"b.io\"\n[[upstream]]\nname = \"a.io\"", &[]).unwrap().settings;
+    assert_eq!(before.difference(&swapped).live, ["upstream"]);
+}
+
+#[test]
+fn turning_tls_on_waits_for_a_restart_and_new_files_do_not() {
+    let directory = directory_with("");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        fs::write(directory.path().join(name), &text).unwrap();
+        fs::write(directory.path().join(format!("new-{name}")), &text).unwrap();
+    }
+    let with = |prefix: &str| {
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| format!("{prefix}{name}"));
+        let variables = [
+            ("TIDEGATE_SERVER__TLS__CERTIFICATE", &*certificate),
+            ("TIDEGATE_SERVER__TLS__PRIVATE_KEY", &*key),
+        ];
+        Config::load(&sources(directory.path(), &variables)).unwrap().settings
+    };
+    let plain = Config::load(&sources(directory.path(), &[])).unwrap().settings;
+    let keys = ["server.tls.certificate", "server.tls.private_key"];
+    assert_eq!(plain.difference(&with("")).restart, keys);
+    assert_eq!(with("").difference(&with("new-")).live, keys);
+}
+
+/// The example file with its commented keys and sections brought to life, except those whose name
+/// `is_left_out`.
+fn uncommented(is_left_out: impl Fn(&str) -> bool) -> String {
+    let mut text = String::new();
+    for line in include_str!("../../config/tidegate.toml").lines() {
+        let candidate = line.strip_prefix("# ").unwrap_or(line);
+        let name = candidate.split(" = ").next().unwrap_or_default();
+        let is_key = candidate.contains(" = ") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if (is_key && !is_left_out(name)) || candidate.starts_with('[') {
+            text.push_str(candidate);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[test]
+fn the_example_file_names_exactly_the_known_keys() {
+    let text = uncommented(|_| false);
+    let document: toml::Table = text.parse().expect("the example is valid TOML");
+    let mut named = Vec::new();
+    for (section, value) in &document {
+        let table = value.as_table().or_else(|| value[0].as_table()).unwrap();
+        for (name, value) in table {
+            match value.as_table() {
+                Some(inner) => named.extend(inner.keys().map(|key| format!("{section}.{name}.{key}"))),
+                None => named.push(format!("{section}.{name}")),
+            }
+        }
+    }
+    let supported = KEYS.iter().filter(|key| !matches!(key.item, Item::Unsupported(_)));
+    let mut known: Vec<_> = supported.map(keys::Key::path).collect();
+    named.sort();
+    known.sort();
+    assert_eq!(named, known);
+}
+
+#[test]
+fn the_example_file_is_valid_and_shows_the_defaults() {
+    let as_it_is = load(include_str!("../../config/tidegate.toml"), &[]).unwrap();
+    let defaults = load("", &[]).unwrap();
+    assert!(as_it_is.settings.difference(&defaults.settings).is_empty());
+    // Two ways to give a password are shown; only one of them may be in effect.
+    let directory = directory_with(&uncommented(|name| ["password", "credential_helper"].contains(&name)));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    for (name, text) in [
+        ("cert.pem", made.cert.pem()),
+        ("corp-ca.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+        ("docker-hub-token", "secret\n".to_owned()),
+    ] {
+        fs::write(directory.path().join(name), text).unwrap();
+    }
+    let full = Config::load(&sources(directory.path(), &[])).unwrap();
+    let values = |settings: &Settings| {
+        let entries = settings.entries().into_iter();
+        entries.map(|entry| (entry.key, entry.value)).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (full, defaults) = (values(&full.settings), values(&defaults.settings));
+    let examples = [
+        "external_url",
+        "certificate",
+        "private_key",
+        "username",
+        "password_file",
+        "ca_file",
+        "trusted_hosts",
+    ];
+    for (key, value) in full {
+        let is_example = examples.iter().any(|name| key.ends_with(&format!(".{name}")));
+        assert_eq!(defaults.get(&key) != Some(&value), is_example, "{key} = {value}");
+    }
+}
+
+#[test]
+fn the_promised_configuration_loads_as_it_is_written() {
+    let text = r#"
+[server]
+listen = ["127.0.0.1:5000"]
+admin_listen = "127.0.0.1:5001"
+[storage]
+path = "data"
+max_size = "50GiB"
+[metadata]
+[events]
+[site]
+name = "default"
+[[upstream]]
+name = "docker.io"
+endpoints = ["https://registry-1.docker.io"]
+aliases = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"]
+default = true
+library_prefix = true
+allow = ["*"]
+deny = []
+fresh_for = "1m"
+stale_while_revalidate = "1m"
+stale_if_error = "30d"
+negative_for = "10s"
+"#;
+    let config = load(text, &[]).unwrap().config;
+    assert_eq!(config.upstreams.len(), 1);
+    assert_eq!(config.upstreams[0], load("", &[]).unwrap().config.upstreams[0]);
+}

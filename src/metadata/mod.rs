@@ -1,0 +1,52 @@
+//! What a node knows of its content: the index of cached items, tags as observed, proofs of access.
+//!
+//! One trait a subject; [`NodeIndex`] is all of them. `SQLite` stands behind them today. Every method
+//! is one transaction: dropped at an await point, it was done wholly or not at all.
+
+mod content;
+#[cfg(test)]
+mod contract;
+mod error;
+mod listings;
+mod proofs;
+mod pulls;
+pub mod sqlite;
+mod tags;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_USE_AFTER, Segment};
+pub use error::{MetadataError, Result};
+pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
+pub use proofs::{AccessProof, AccessProofs};
+pub use pulls::{ObservedTag, PullRecord, PullRecords};
+pub use tags::{TagObservation, TagObservations};
+
+use crate::oci::RepositoryName;
+
+/// A repository of an upstream: the unit of rights.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepositoryId {
+    /// The upstream's configured name.
+    pub upstream: Arc<str>,
+    /// The repository's name there.
+    pub name: RepositoryName,
+}
+
+impl fmt::Display for RepositoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upstream, self.name)
+    }
+}
+
+impl fmt::Debug for RepositoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// All that a node's index can do.
+pub trait NodeIndex: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords {}
+
+impl<T: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords> NodeIndex for T {}

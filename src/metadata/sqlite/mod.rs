@@ -1,0 +1,168 @@
+//! The metadata traits on `SQLite`: one file, one writer, a few readers.
+//!
+//! What a method acknowledged survives a power cut (WAL with `synchronous=FULL`). All writes of the
+//! process queue for one connection, so they never fail for each other; other processes are waited
+//! for. Opening takes milliseconds: nothing is scanned. A damaged file is set aside and a new index
+//! begun; filling that again is left to the use cases (`registry::Rebuild`).
+
+mod aside;
+mod content;
+mod listings;
+mod proofs;
+mod pulls;
+mod rows;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection as _, Sqlite, Transaction};
+
+use super::{MetadataError, Result};
+use crate::runtime::Clock;
+
+/// The index of a node in one `SQLite` file.
+#[derive(Clone, Debug)]
+pub struct SqliteIndex {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    is_new: bool,
+}
+
+impl SqliteIndex {
+    /// The file's usual name under the storage path.
+    pub const FILE_NAME: &'static str = "index.sqlite3";
+
+    /// Opens the index in the file `path`, or begins a new one there.
+    ///
+    /// A file that is damaged or no database is renamed to `<path>.damaged-<milliseconds>` first.
+    /// A file that cannot be opened for another reason (rights, disk full) is an error: it may be
+    /// whole. Dropped at an await point, the file is as good as before.
+    pub async fn open(path: &Path, clock: &Clock) -> Result<Self> {
+        aside::create_parent(path).await?;
+        if aside::is_irregular(path).await? {
+            aside::set_aside(path, clock).await?;
+        }
+        match Self::open_file(path).await {
+            Err(error) if error.is_damage() => {
+                let kept = aside::set_aside(path, clock).await?;
+                tracing::warn!(
+                    index.file = %path.display(),
+                    index.kept_as = %kept.display(),
+                    error = &error as &dyn std::error::Error,
+                    "the index is damaged and was set aside; a new one is begun",
+                );
+                Self::open_file(path).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// An index that lives as long as its value, for tests.
+    pub async fn in_memory() -> Result<Self> {
+        // Every connection to `:memory:` is a database of its own: there can be only one, and it
+        // must not be closed for being idle.
+        let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
+        let only = pool_options(1).connect_with(options).await?;
+        migrate(&only).await?;
+        Ok(Self { writer: only.clone(), readers: only, is_new: true })
+    }
+
+    /// Whether [`Self::open`] found no index and began one.
+    pub const fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Waits for running statements and closes the file; later calls of any method fail.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        // Last, because the last connection folds the log into the file.
+        self.writer.close().await;
+    }
+
+    async fn open_file(path: &Path) -> Result<Self> {
+        let is_new = !aside::has_content(path).await?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            // Repositories are never deleted, and the other tables do not refer to each other.
+            .foreign_keys(false)
+            .pragma("journal_size_limit", "67108864")
+            .disable_statement_logging();
+        let writer = writer_options().connect_with(options.clone()).await?;
+        if let Err(error) = prepare(&writer).await {
+            // The file may be renamed next: nothing may have it open then.
+            writer.close().await;
+            return Err(error);
+        }
+        let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { writer, readers, is_new })
+    }
+
+    /// Begins a transaction that writes.
+    ///
+    /// `IMMEDIATE`, because a transaction that first reads and then finds another process writing
+    /// fails at once, without the busy time-out.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+fn pool_options(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// One connection, replaced when a transaction on it did not end.
+///
+/// `SQLite` rolls a transaction back by itself where the disk is full or fails; the client library then
+/// cannot roll it back again, goes on counting it, and refuses every further one.
+fn writer_options() -> SqlitePoolOptions {
+    pool_options(1).after_release(|connection, _| {
+        let is_at_rest = !connection.is_in_transaction();
+        Box::pin(std::future::ready(Ok(is_at_rest)))
+    })
+}
+
+async fn prepare(writer: &SqlitePool) -> Result<()> {
+    migrate(writer).await?;
+    // Touches the root of every table: a file that was cut off or overwritten shows it here.
+    sqlx::query(
+        "SELECT (SELECT 1 FROM repository LIMIT 1), (SELECT 1 FROM content LIMIT 1),
+                (SELECT 1 FROM proof LIMIT 1), (SELECT 1 FROM tag LIMIT 1),
+                (SELECT 1 FROM listing LIMIT 1), (SELECT 1 FROM rebuild LIMIT 1),
+                (SELECT ordered_at FROM content ORDER BY kind, segment, ordered_at LIMIT 1)",
+    )
+    .execute(writer)
+    .await?;
+    Ok(())
+}
+
+async fn migrate(writer: &SqlitePool) -> Result<()> {
+    let mut migrator = sqlx::migrate!("src/metadata/migrations/sqlite");
+    // Migrations expand first and contract a release later: the release before can run on a schema
+    // that it does not know all of, so going back one release keeps the index.
+    migrator.set_ignore_missing(true);
+    migrator.run(writer).await.map_err(MetadataError::Migration)
+}
+
+/// How long another process may hold the write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a call waits for a connection: longer than [`BUSY_TIMEOUT`], which delays the queue.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads are short and mostly answered from memory above: more connections are more threads.
+const READERS: u32 = 4;

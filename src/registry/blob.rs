@@ -1,0 +1,249 @@
+//! An opened blob, wherever its bytes come from.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::core::Core;
+use super::direct::{Direct, Passing, is_clear_of_end};
+use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
+use super::repository::Repository;
+use super::{RegistryError, Served};
+use crate::blobs::{BlobError, BlobFile};
+use crate::oci::Digest;
+use crate::upstream::UpstreamError;
+
+/// How much is read from a file at once, in bytes: what one client costs in memory.
+const CHUNK: u64 = 128 * 1024;
+
+/// What is known of a blob without its bytes.
+#[derive(Clone, Debug)]
+pub struct BlobStat {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// How it was come by.
+    pub served: Served,
+}
+
+/// A blob that can be read now.
+pub struct OpenBlob {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes; `None` only where upstream does not say and no manifest lists it.
+    pub size_bytes: Option<u64>,
+    /// How it was come by.
+    pub served: Served,
+    pub(super) core: Arc<Core>,
+    pub(super) repository: Repository,
+    pub(super) source: Source,
+}
+
+/// Where the bytes come from.
+pub(super) enum Source {
+    /// The store.
+    Stored(BlobFile),
+    /// A fill, running or just done.
+    Filling(Arc<Fill>),
+    /// Upstream, range by range: small ranges far ahead of any fill.
+    Ranges,
+    /// Upstream, without the disk.
+    Direct,
+}
+
+impl OpenBlob {
+    /// Reads a part; several parts may be read one after the other.
+    pub async fn read(&self, range: Range<u64>) -> Result<BlobStream, RegistryError> {
+        if self.size_bytes == Some(0) && Digest::of(self.digest.algorithm(), b"") != self.digest {
+            // There is nothing that could be held back until the digest agrees.
+            let upstream = self.repository.upstream.config().name.clone();
+            let reason = "it says that a blob is empty that is not".to_owned();
+            return Err(RegistryError::UpstreamBroken(UpstreamError::Broken { upstream, reason }));
+        }
+        let source = match &self.source {
+            Source::Stored(file) => Reader::File(file.clone()),
+            Source::Filling(fill) => Reader::Fill(fill.progress()),
+            Source::Ranges => match self.pass_range(&range).await? {
+                Some(passing) => passing,
+                None => self.join_fill(&range).await?,
+            },
+            Source::Direct => match self.pass_range(&range).await? {
+                Some(passing) => passing,
+                None => self.open_direct(&range).await?,
+            },
+        };
+        Ok(BlobStream {
+            core: Arc::clone(&self.core),
+            repository: self.repository.clone(),
+            digest: self.digest,
+            source,
+            rest: range,
+        })
+    }
+
+    /// Reads all of a blob, also one of unknown size.
+    pub async fn read_all(&self) -> Result<BlobStream, RegistryError> {
+        self.read(0..self.size_bytes.unwrap_or(u64::MAX)).await
+    }
+
+    /// Asks upstream for a range alone, where that may be given unverified. `None` where it may not, or
+    /// upstream cannot.
+    async fn pass_range(&self, range: &Range<u64>) -> Result<Option<Reader>, RegistryError> {
+        let Some(size_bytes) = self.size_bytes.filter(|size| is_clear_of_end(range, *size)) else {
+            return Ok(None);
+        };
+        match Passing::open(&self.repository, &self.digest, range.clone(), size_bytes).await {
+            Ok(passing) => Ok(Some(Reader::Passing(Box::new(passing)))),
+            Err(error) if error.is_transient() => Ok(None),
+            Err(error) => Err(RegistryError::from_blob_fetch(error, &self.digest)),
+        }
+    }
+
+    async fn join_fill(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
+        let (fill, _started) =
+            Fills::join_or_start(&self.core, &self.repository, &self.digest, self.size_bytes);
+        match fill.answered().await {
+            Ok(progress) if fill.suits(&self.repository.id, self.size_bytes, &progress) => {
+                Ok(Reader::Fill(fill.progress()))
+            }
+            Err(failure) if fill.repository == self.repository.id && !failure.leaves_upstream() => {
+                Err(failure.into_error(&self.digest))
+            }
+            Ok(_) | Err(_) => self.open_direct(range).await,
+        }
+    }
+
+    async fn open_direct(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
+        let (core, repository) = (&self.core, &self.repository);
+        let direct = Direct::open(core, repository, &self.digest, range.clone(), self.size_bytes).await;
+        let direct = direct.map_err(|error| RegistryError::from_blob_fetch(error, &self.digest))?;
+        Ok(Reader::Direct(Box::new(direct)))
+    }
+}
+
+/// The bytes of a blob, or of a part, in order.
+pub struct BlobStream {
+    core: Arc<Core>,
+    repository: Repository,
+    digest: Digest,
+    source: Reader,
+    /// What is still to be given; its end is `u64::MAX` where the size is unknown.
+    rest: Range<u64>,
+}
+
+enum Reader {
+    File(BlobFile),
+    Fill(watch::Receiver<Progress>),
+    Passing(Box<Passing>),
+    Direct(Box<Direct>),
+}
+
+/// What a look at a fill's progress says to do.
+enum Step {
+    Read(BlobFile, u64),
+    Wait,
+    End,
+    Fail(FillFailure),
+}
+
+impl BlobStream {
+    /// The next bytes; `None` at the verified end. An error means that the answer must be cut short.
+    /// May be dropped at any await point; bytes that were being read are then lost.
+    pub async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
+        if self.rest.is_empty() && !matches!(self.source, Reader::Passing(_) | Reader::Direct(_)) {
+            return None;
+        }
+        let part = match &mut self.source {
+            Reader::File(file) => {
+                let file = file.clone();
+                match self.read(&file, self.rest.end).await {
+                    Ok(bytes) => Some(Ok(bytes)),
+                    Err(error) => {
+                        self.core.report_disk(&error);
+                        self.go_on_directly(None, Some(file.size_bytes())).await
+                    }
+                }
+            }
+            Reader::Fill(_) => self.next_of_fill().await,
+            Reader::Passing(passing) => passing.next().await,
+            Reader::Direct(direct) => direct.next().await,
+        };
+        if let Some(Ok(bytes)) = &part {
+            self.rest.start += bytes.len() as u64;
+        }
+        part
+    }
+
+    async fn next_of_fill(&mut self) -> Option<Result<Bytes, RegistryError>> {
+        loop {
+            let Reader::Fill(progress) = &mut self.source else { return Some(Err(RegistryError::Internal)) };
+            let step = step(&progress.borrow_and_update(), &self.rest);
+            match step {
+                Step::Read(file, readable) => match self.read(&file, readable).await {
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(error) => {
+                        self.core.report_disk(&error);
+                        return self.leave_fill(None).await;
+                    }
+                },
+                Step::End => return None,
+                Step::Wait if progress.changed().await.is_ok() => {}
+                Step::Wait => return Some(Err(RegistryError::Internal)),
+                Step::Fail(failure) if failure.leaves_upstream() => {
+                    let Reader::Fill(progress) = &self.source else {
+                        return Some(Err(RegistryError::Internal));
+                    };
+                    let file = progress.borrow().file.clone();
+                    return self.leave_fill(file).await;
+                }
+                Step::Fail(failure) => return Some(Err(failure.into_error(&self.digest))),
+            }
+        }
+    }
+
+    /// Goes on without the disk, from where this reader stands; what it was given before is hashed from
+    /// `file`, where that can be read.
+    async fn leave_fill(&mut self, file: Option<BlobFile>) -> Option<Result<Bytes, RegistryError>> {
+        let Reader::Fill(progress) = &self.source else { return Some(Err(RegistryError::Internal)) };
+        let (written_bytes, size_bytes) = {
+            let progress = progress.borrow();
+            (progress.written_bytes, progress.size_bytes)
+        };
+        // A range that starts past what was written has nothing to be hashed from the file.
+        let file = file.filter(|_| self.rest.start <= written_bytes);
+        self.go_on_directly(file, size_bytes).await
+    }
+
+    async fn go_on_directly(
+        &mut self,
+        file: Option<BlobFile>,
+        size_bytes: Option<u64>,
+    ) -> Option<Result<Bytes, RegistryError>> {
+        let (core, repository, digest) = (&self.core, &self.repository, &self.digest);
+        match Direct::take_over(core, repository, digest, self.rest.clone(), size_bytes, file).await {
+            Ok(direct) => {
+                let mut direct = Box::new(direct);
+                let part = direct.next().await;
+                self.source = Reader::Direct(direct);
+                part
+            }
+            Err(error) => Some(Err(RegistryError::from_blob_fetch(error, &self.digest))),
+        }
+    }
+
+    async fn read(&self, file: &BlobFile, readable: u64) -> Result<Bytes, BlobError> {
+        let length = self.rest.end.min(readable).saturating_sub(self.rest.start).min(CHUNK);
+        file.read_exact_at(self.rest.start, usize::try_from(length).unwrap_or(0)).await
+    }
+}
+
+fn step(progress: &Progress, rest: &Range<u64>) -> Step {
+    let readable = progress.readable_bytes();
+    match (&progress.file, &progress.phase) {
+        (Some(file), _) if rest.start < readable => Step::Read(file.clone(), readable),
+        (_, Phase::Verified) => Step::End,
+        (_, Phase::Failed(failure)) => Step::Fail(failure.clone()),
+        (_, Phase::Asking | Phase::Streaming) => Step::Wait,
+    }
+}

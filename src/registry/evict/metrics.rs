@@ -1,0 +1,62 @@
+//! Metrics of the cache's size.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Why content was evicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EvictionReason {
+    /// The cache held more than its budget.
+    Budget,
+    /// The disk was full although the budget was not.
+    DiskFull,
+}
+
+impl EvictionReason {
+    /// The word in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Budget => "budget",
+            Self::DiskFull => "disk_full",
+        }
+    }
+}
+
+/// Metrics of the cache's size. Names get their prefix from the registry.
+#[derive(Clone, Debug)]
+pub struct CacheMetrics {
+    /// Bytes of cached content.
+    pub(super) bytes: IntGauge,
+    /// The budget of bytes.
+    pub(super) budget_bytes: IntGauge,
+    /// Items evicted, by reason.
+    pub(super) evictions: IntCounterVec,
+    /// Bytes evicted.
+    pub(super) evicted_bytes: IntCounter,
+}
+
+impl CacheMetrics {
+    /// Makes and registers the metrics. Fails where one of their names is taken.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let evictions = Opts::new("cache_evictions_total", "Items evicted from the cache, by reason.");
+        let metrics = Self {
+            bytes: IntGauge::new("cache_bytes", "Bytes of cached content.")?,
+            budget_bytes: IntGauge::new("cache_budget_bytes", "The byte budget of cached content.")?,
+            evictions: IntCounterVec::new(evictions, &["reason"])?,
+            evicted_bytes: IntCounter::new("cache_evicted_bytes_total", "Bytes evicted from the cache.")?,
+        };
+        // A series that begins at zero shows its first increase.
+        for reason in [EvictionReason::Budget, EvictionReason::DiskFull] {
+            metrics.evictions.with_label_values(&[reason.as_str()]);
+        }
+        registry.register(Box::new(metrics.bytes.clone()))?;
+        registry.register(Box::new(metrics.budget_bytes.clone()))?;
+        registry.register(Box::new(metrics.evictions.clone()))?;
+        registry.register(Box::new(metrics.evicted_bytes.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// A count of bytes as a gauge's value.
+pub(super) fn gauge_value(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,349 @@
+//! Keeps cached content within its byte budget, by use.
+//!
+//! The policy is a segmented LRU. Content enters *probation*; a use at least
+//! [`SECOND_USE_AFTER`](crate::metadata::SECOND_USE_AFTER) after it was stored moves it to
+//! *protected*. What goes first is the least recently used of probation, so a scan (every image
+//! once) only pushes out other content that nobody came back for. Protected has 80 % of the budget;
+//! what it overflows with goes back to probation as its most recent, and has a second life there.
+//!
+//! Manifests go when no blob is left to go: their bytes are next to nothing here, and to fetch one
+//! again is what upstreams count as a pull. Eviction takes bytes, never
+//! rights: proofs and tag observations stay, so that what comes back needs one fetch and no question.
+//!
+//! The budget can be exceeded for as long as a run takes: content is counted when it is whole.
+//! Content that is still being filled is in no danger, because only the index is asked for victims
+//! and fills enter it last; nor are readers, whose open file outlives its name.
+
+mod metrics;
+#[cfg(test)]
+mod tests;
+mod use_log;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Notify, Semaphore};
+
+pub use metrics::{CacheMetrics, EvictionReason};
+pub use use_log::UseLog;
+
+use crate::blobs::BlobError;
+use crate::events::Event;
+use crate::metadata::{ContentKind, ContentRecord, Segment};
+use crate::oci::Digest;
+use crate::registry::{CacheParts, UpkeepError};
+use metrics::gauge_value;
+
+/// Evicts what the policy gives up.
+pub struct Evictor {
+    parts: CacheParts,
+    metrics: CacheMetrics,
+    budget_bytes: AtomicU64,
+    /// What the index summed up to when last asked, and what was stored since.
+    estimated_bytes: AtomicU64,
+    nudge: Arc<Notify>,
+    /// One run at a time: two would each evict what both of them found to be too much.
+    turn: Semaphore,
+}
+
+/// What a run evicted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evicted {
+    /// How many items.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Evictor {
+    /// An evictor that holds to a budget. Nothing is counted before the first
+    /// [`Self::enforce`].
+    pub fn new(parts: CacheParts, metrics: CacheMetrics, budget_bytes: u64) -> Self {
+        metrics.budget_bytes.set(gauge_value(budget_bytes));
+        Self {
+            parts,
+            metrics,
+            budget_bytes: budget_bytes.into(),
+            estimated_bytes: AtomicU64::new(0),
+            nudge: Arc::default(),
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// The signal that a run is wanted: what runs [`Self::enforce`] waits for it.
+    pub fn nudge_signal(&self) -> Arc<Notify> {
+        Arc::clone(&self.nudge)
+    }
+
+    /// Notes that content was stored; wants a run when that is over the budget. Costs no I/O.
+    pub fn note_stored(&self, bytes: u64) {
+        let before = self.estimated_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.nudge_if_over(before.saturating_add(bytes));
+    }
+
+    /// The budget.
+    pub fn budget_bytes(&self) -> u64 {
+        self.budget_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the budget; wants a run when the cache is over the new one.
+    pub fn set_budget(&self, bytes: u64) {
+        self.budget_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.budget_bytes.set(gauge_value(bytes));
+        self.nudge_if_over(self.estimated_bytes.load(Ordering::Relaxed));
+    }
+
+    /// Wants a run.
+    pub fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Demotes what protected overflows with and, over the budget, evicts down to 2 % below it: one
+    /// run for many stores, not one for each.
+    ///
+    /// Goes around items that cannot be removed, and fails with the last error if the budget could
+    /// not be reached so. Dropped at an await point, it leaves at most rows without files, which
+    /// the next run removes.
+    pub async fn enforce(&self) -> Result<Evicted, UpkeepError> {
+        let _turn = self.turn.acquire().await;
+        let budget_bytes = self.budget_bytes();
+        let (probation_bytes, protected_bytes) = self.count().await?;
+        let protected_limit = part_of(budget_bytes, PROTECTED_PERCENT);
+        self.demote(protected_bytes.saturating_sub(protected_limit)).await?;
+        let bytes = probation_bytes.saturating_add(protected_bytes);
+        if bytes <= budget_bytes {
+            return Ok(Evicted::default());
+        }
+        let wanted_bytes = bytes - part_of(budget_bytes, 100 - HYSTERESIS_PERCENT);
+        let evicted = self.evict(wanted_bytes, EvictionReason::Budget).await?;
+        tracing::info!(
+            evicted.items = evicted.items,
+            evicted.bytes = evicted.bytes,
+            cache.budget_bytes = budget_bytes,
+            "evicted content to stay within the budget",
+        );
+        Ok(evicted)
+    }
+
+    /// Evicts at least so many bytes, whatever the budget says: the disk is full. Fewer where the
+    /// cache holds no more. Otherwise as [`Self::enforce`].
+    pub async fn make_room(&self, bytes: u64) -> Result<Evicted, UpkeepError> {
+        let _turn = self.turn.acquire().await;
+        self.count().await?;
+        let evicted = self.evict(bytes, EvictionReason::DiskFull).await?;
+        tracing::warn!(
+            evicted.items = evicted.items,
+            evicted.bytes = evicted.bytes,
+            "evicted content because the disk is full; the budget is larger than the disk allows",
+        );
+        Ok(evicted)
+    }
+
+    fn nudge_if_over(&self, bytes: u64) {
+        self.metrics.bytes.set(gauge_value(bytes));
+        if bytes > self.budget_bytes() {
+            self.nudge.notify_one();
+        }
+    }
+
+    async fn count(&self) -> Result<(u64, u64), UpkeepError> {
+        let (probation_bytes, protected_bytes) = self.parts.index.content_bytes().await?;
+        let bytes = probation_bytes.saturating_add(protected_bytes);
+        self.estimated_bytes.store(bytes, Ordering::Relaxed);
+        self.metrics.bytes.set(gauge_value(bytes));
+        Ok((probation_bytes, protected_bytes))
+    }
+
+    async fn demote(&self, mut overflow_bytes: u64) -> Result<(), UpkeepError> {
+        while overflow_bytes > 0 {
+            let index = &self.parts.index;
+            let records = index.list_least_used(ContentKind::Blob, Segment::Protected, BATCH).await?;
+            if records.is_empty() {
+                break;
+            }
+            let records = take_until(records, overflow_bytes);
+            overflow_bytes = overflow_bytes.saturating_sub(sum_bytes(&records));
+            self.parts.index.demote_content(&digests_of(&records)).await?;
+        }
+        Ok(())
+    }
+
+    async fn evict(&self, wanted_bytes: u64, reason: EvictionReason) -> Result<Evicted, UpkeepError> {
+        let mut run =
+            Run { reason, forgotten_bytes: 0, evicted: Evicted::default(), stuck: Stuck::default() };
+        for (kind, segment) in ORDER {
+            while run.freed_bytes() < wanted_bytes {
+                // Items that are stuck stay in front: the list is long enough to see past them.
+                let limit = BATCH.saturating_add(run.stuck.count());
+                let mut victims = self.parts.index.list_least_used(kind, segment, limit).await?;
+                victims.retain(|record| !run.stuck.digests.contains(&record.digest));
+                if victims.is_empty() {
+                    break;
+                }
+                let victims = take_until(victims, wanted_bytes - run.freed_bytes());
+                self.remove(victims, &mut run).await?;
+            }
+        }
+        match run.stuck.last_error {
+            Some(error) if run.freed_bytes() < wanted_bytes => Err(error.into()),
+            _ => Ok(run.evicted),
+        }
+    }
+
+    /// Removes files, then their rows.
+    ///
+    /// In this order, because a crash between the two leaves a row without a file: it stays the
+    /// policy's next victim, and a look-up that finds the file gone fetches the content anew. The
+    /// other way round it would leave a file without a row: bytes on disk that no budget counts
+    /// until a sweep comes by.
+    async fn remove(&self, victims: Vec<ContentRecord>, run: &mut Run) -> Result<(), UpkeepError> {
+        let mut gone = Vec::with_capacity(victims.len());
+        for record in victims {
+            match self.parts.blobs.remove(&record.digest).await {
+                Ok(was_stored) => {
+                    if was_stored {
+                        self.note_evicted(&record, run);
+                    }
+                    gone.push(record);
+                }
+                Err(error) => {
+                    let cause: &dyn std::error::Error = &error;
+                    tracing::debug!(blob.digest = %record.digest, error = cause, "an item cannot be evicted");
+                    run.stuck.digests.insert(record.digest);
+                    run.stuck.last_error = Some(error);
+                    if run.stuck.digests.len() > MOST_STUCK {
+                        break;
+                    }
+                }
+            }
+        }
+        self.parts.index.remove_content(&digests_of(&gone)).await?;
+        for record in &gone {
+            self.parts.events.publish(Event::ContentRemoved { digest: record.digest }).await;
+        }
+        for record in &gone {
+            if !self.keep_if_refilled(record).await? {
+                run.forgotten_bytes = run.forgotten_bytes.saturating_add(record.size_bytes);
+                self.subtract_estimate(record.size_bytes);
+            }
+        }
+        self.metrics.bytes.set(gauge_value(self.estimated_bytes.load(Ordering::Relaxed)));
+        match run.stuck.last_error.take() {
+            Some(error) if run.stuck.digests.len() > MOST_STUCK => Err(error.into()),
+            last_error => {
+                run.stuck.last_error = last_error;
+                Ok(())
+            }
+        }
+    }
+
+    fn subtract_estimate(&self, bytes: u64) {
+        let subtract = |estimate: u64| Some(estimate.saturating_sub(bytes));
+        // It never fails: the closure always gives a value.
+        let _before = self.estimated_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
+    }
+
+    fn note_evicted(&self, record: &ContentRecord, run: &mut Run) {
+        run.evicted.items += 1;
+        run.evicted.bytes = run.evicted.bytes.saturating_add(record.size_bytes);
+        self.metrics.evictions.with_label_values(&[run.reason.as_str()]).inc();
+        self.metrics.evicted_bytes.inc_by(record.size_bytes);
+    }
+
+    /// Records an item again whose file is back: somebody fetched it between the removal of its file
+    /// and of its row, and the row removed may have been the new one. A fill that ends later than this
+    /// look records itself.
+    async fn keep_if_refilled(&self, removed: &ContentRecord) -> Result<bool, UpkeepError> {
+        // What cannot be opened serves nobody: a fill that wants it there reports the fault.
+        if !matches!(self.parts.blobs.open(&removed.digest).await, Ok(Some(_))) {
+            return Ok(false);
+        }
+        let now = self.parts.clock.now();
+        let record = ContentRecord {
+            stored_at: now,
+            last_used_at: now,
+            segment: Segment::Probation,
+            ..removed.clone()
+        };
+        self.parts.index.record_content(&[record]).await?;
+        Ok(true)
+    }
+}
+
+/// How far a run has come.
+struct Run {
+    reason: EvictionReason,
+    /// What the index counts less.
+    forgotten_bytes: u64,
+    evicted: Evicted,
+    stuck: Stuck,
+}
+
+impl Run {
+    /// What counts for the reason of the run: a row whose file was gone already takes bytes off the
+    /// budget and none off the disk.
+    const fn freed_bytes(&self) -> u64 {
+        match self.reason {
+            EvictionReason::Budget => self.forgotten_bytes,
+            EvictionReason::DiskFull => self.evicted.bytes,
+        }
+    }
+}
+
+/// Items that could not be removed in this run.
+#[derive(Default)]
+struct Stuck {
+    digests: HashSet<Digest>,
+    last_error: Option<BlobError>,
+}
+
+impl Stuck {
+    fn count(&self) -> u32 {
+        u32::try_from(self.digests.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The first records that together have `bytes`, or all.
+fn take_until(mut records: Vec<ContentRecord>, bytes: u64) -> Vec<ContentRecord> {
+    let mut sum_bytes = 0_u64;
+    let enough = records.iter().position(|record| {
+        sum_bytes = sum_bytes.saturating_add(record.size_bytes);
+        sum_bytes >= bytes
+    });
+    records.truncate(enough.map_or(records.len(), |position| position + 1));
+    records
+}
+
+fn sum_bytes(records: &[ContentRecord]) -> u64 {
+    records.iter().fold(0, |sum, record| sum.saturating_add(record.size_bytes))
+}
+
+fn digests_of(records: &[ContentRecord]) -> Vec<Digest> {
+    records.iter().map(|record| record.digest).collect()
+}
+
+const fn part_of(bytes: u64, percent: u64) -> u64 {
+    // Divided first for the whole hundreds: budgets near the type's end must not overflow.
+    bytes / 100 * percent + bytes % 100 * percent / 100
+}
+
+/// What goes first.
+const ORDER: [(ContentKind, Segment); 4] = [
+    (ContentKind::Blob, Segment::Probation),
+    (ContentKind::Blob, Segment::Protected),
+    (ContentKind::Manifest, Segment::Probation),
+    (ContentKind::Manifest, Segment::Protected),
+];
+
+/// The share of the budget that protected content may take.
+const PROTECTED_PERCENT: u64 = 80;
+
+/// How far below the budget a run evicts.
+const HYSTERESIS_PERCENT: u64 = 2;
+
+/// How many items are looked at together.
+const BATCH: u32 = 64;
+
+/// How many items may be impossible to remove before a run gives up: the disk is read-only or broken.
+const MOST_STUCK: usize = 64;

@@ -1,0 +1,362 @@
+//! The fill: one upstream transfer of a blob, shared by everybody who wants it.
+//!
+//! A fill is a task of the process, not of a request: it goes on when its first client leaves. Its
+//! bytes go to a file that grows; a watch channel says how far the file is readable; every reader, first
+//! or late, fast or slow, reads the file at its own pace. The last part is held back until the digest of
+//! the whole agrees, so that nobody ever holds a complete answer with wrong bytes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::RegistryError;
+use super::core::Core;
+use super::repository::Repository;
+use super::stored::open_whole;
+use super::transfer::Transfer;
+use crate::blobs::{BlobError, BlobFile, FillFile};
+use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
+use crate::oci::Digest;
+use crate::upstream::UpstreamError;
+
+/// How many bytes at the end wait for the digest.
+pub(super) const HELD_BACK: u64 = 32 * 1024;
+
+/// How many parts from the network may wait for the disk.
+const QUEUE: usize = 16;
+
+/// All running fills, by digest.
+#[derive(Default)]
+pub(super) struct Fills(Mutex<HashMap<Digest, Arc<Fill>>>);
+
+/// A running fill, as its readers see it.
+pub(super) struct Fill {
+    /// The repository whose upstream gives the bytes.
+    pub(super) repository: RepositoryId,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far a fill has come.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    pub(super) phase: Phase,
+    /// The size of the whole blob in bytes, once known.
+    pub(super) size_bytes: Option<u64>,
+    /// How many bytes are in the file.
+    pub(super) written_bytes: u64,
+    /// The growing file, once there is one.
+    pub(super) file: Option<BlobFile>,
+    /// Whether the blob turned out to be stored already: then no upstream has said that it has it.
+    pub(super) is_from_store: bool,
+}
+
+/// The phase of a fill.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Upstream has been asked and has not answered.
+    Asking,
+    /// Bytes come.
+    Streaming,
+    /// All bytes are there and their digest agrees.
+    Verified,
+    /// It cannot go on.
+    Failed(FillFailure),
+}
+
+/// Why a fill cannot go on.
+#[derive(Clone, Debug)]
+pub(super) enum FillFailure {
+    /// Upstream gives no more, or gave something else.
+    Upstream(UpstreamError),
+    /// The disk cannot take it: readers go on without it.
+    Disk(Arc<BlobError>),
+    /// It is larger than the whole cache may be: readers go on without the disk.
+    TooLarge,
+    /// The fill's task is gone: the process shuts down, or a fault of ours.
+    Vanished,
+}
+
+impl Progress {
+    /// How many bytes from the beginning may be given to readers.
+    pub(super) fn readable_bytes(&self) -> u64 {
+        match self.phase {
+            Phase::Verified => self.written_bytes,
+            _ => self
+                .written_bytes
+                .min(self.size_bytes.unwrap_or(self.written_bytes).saturating_sub(HELD_BACK)),
+        }
+    }
+}
+
+impl Fills {
+    /// The running fill of a digest.
+    pub(super) fn find(&self, digest: &Digest) -> Option<Arc<Fill>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Joins the running fill of a digest, or starts one from `repository`. Says whether it started.
+    pub(super) fn join_or_start(
+        core: &Arc<Core>,
+        repository: &Repository,
+        digest: &Digest,
+        size_bytes: Option<u64>,
+    ) -> (Arc<Fill>, bool) {
+        let mut fills = core.fills.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fill) = fills.get(digest) {
+            return (Arc::clone(fill), false);
+        }
+        let progress =
+            Progress { phase: Phase::Asking, size_bytes, written_bytes: 0, file: None, is_from_store: false };
+        let (sender, receiver) = watch::channel(progress);
+        let fill = Arc::new(Fill { repository: repository.id.clone(), progress: receiver });
+        fills.insert(*digest, Arc::clone(&fill));
+        drop(fills);
+        let run =
+            Run { core: Arc::clone(core), repository: repository.clone(), digest: *digest, progress: sender };
+        let shutdown = core.tasks.shutdown_token().clone();
+        core.tasks.spawn(async move {
+            let guard = Listed { core: Arc::clone(&run.core), digest: run.digest };
+            // At shutdown no client is left to wait for it; dropping it removes the file.
+            let _finished = shutdown.run_until_cancelled(run.run(guard)).await;
+        });
+        (fill, true)
+    }
+}
+
+impl Fill {
+    /// A view of the progress.
+    pub(super) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Whether a repository may be served from it that knows the blob to be of `own_bytes`. Of another
+    /// repository's fill, the size must agree: an upstream that states a larger one moves the end, and
+    /// with it what is held back.
+    pub(super) fn suits(
+        &self,
+        repository: &RepositoryId,
+        own_bytes: Option<u64>,
+        progress: &Progress,
+    ) -> bool {
+        let is_verified = matches!(progress.phase, Phase::Verified);
+        is_verified
+            || self.repository == *repository
+            || own_bytes.is_none()
+            || own_bytes == progress.size_bytes
+    }
+
+    /// Waits until upstream has answered: the fill streams, is done, or has failed.
+    pub(super) async fn answered(&self) -> Result<Progress, FillFailure> {
+        let mut progress = self.progress.clone();
+        let seen = progress.wait_for(|progress| !matches!(progress.phase, Phase::Asking)).await;
+        let Ok(progress) = seen.map(|progress| progress.clone()) else { return Err(FillFailure::Vanished) };
+        match progress.phase {
+            Phase::Failed(failure) => Err(failure),
+            _ => Ok(progress),
+        }
+    }
+}
+
+/// Takes the fill off the list when its task ends, however it ends.
+struct Listed {
+    core: Arc<Core>,
+    digest: Digest,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.core.fills.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+    }
+}
+
+/// The fill's own side.
+struct Run {
+    core: Arc<Core>,
+    repository: Repository,
+    digest: Digest,
+    progress: watch::Sender<Progress>,
+}
+
+impl Run {
+    async fn run(self, listed: Listed) {
+        let _gauge = self.core.metrics.fill_started();
+        if let Err(failure) = self.fill().await {
+            self.report(&failure);
+            // Off the list first: who comes after the failure is known starts anew.
+            drop(listed);
+            self.progress.send_modify(|progress| progress.phase = Phase::Failed(failure));
+        }
+    }
+
+    async fn fill(&self) -> Result<(), FillFailure> {
+        if let Ok(Some(file)) = open_whole(&self.core, &self.digest).await {
+            // Committed between the look-up of the one who started this and now.
+            self.publish_stored(file);
+            return Ok(());
+        }
+        let expected = self.progress.borrow().size_bytes;
+        let transfer =
+            Transfer::open(&self.repository.upstream, self.repository.name(), &self.digest, 0, expected)
+                .await
+                .map_err(FillFailure::Upstream)?;
+        let size_bytes = transfer.total_bytes();
+        if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
+            return Err(FillFailure::TooLarge);
+        }
+        let file = self.core.blobs.begin(&self.digest, size_bytes).await.map_err(disk)?;
+        self.progress.send_modify(|progress| {
+            progress.phase = Phase::Streaming;
+            progress.size_bytes = size_bytes;
+            progress.file = Some(file.reader());
+        });
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (fetched, written) = tokio::join!(self.fetch(transfer, sender), self.write(file, receiver));
+        // A disk that fails ends the fetch too; then the disk is the cause.
+        let file = written?;
+        fetched?;
+        self.finish(file).await
+    }
+
+    /// Network to queue. Ends early, without error, when the writer is gone.
+    async fn fetch(&self, mut transfer: Transfer, queue: mpsc::Sender<Bytes>) -> Result<(), FillFailure> {
+        let limit_bytes = transfer.total_bytes().is_none().then(|| self.core.evictor.budget_bytes());
+        let mut fetched_bytes = 0;
+        loop {
+            // A disk that fails is told to readers at once, also while upstream is silent.
+            let part = tokio::select! {
+                part = transfer.next() => part,
+                () = queue.closed() => return Ok(()),
+            };
+            let Some(part) = part else { return Ok(()) };
+            let part = part.map_err(FillFailure::Upstream)?;
+            fetched_bytes += part.len() as u64;
+            if limit_bytes.is_some_and(|limit| fetched_bytes > limit) {
+                return Err(FillFailure::TooLarge);
+            }
+            if queue.send(part).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Queue to file: whatever has come meanwhile is written and hashed in one go.
+    async fn write(
+        &self,
+        mut file: FillFile,
+        mut queue: mpsc::Receiver<Bytes>,
+    ) -> Result<FillFile, FillFailure> {
+        loop {
+            let mut parts = Vec::with_capacity(QUEUE);
+            if queue.recv_many(&mut parts, QUEUE).await == 0 {
+                return Ok(file);
+            }
+            file = file.append(parts).await.map_err(disk)?;
+            let written_bytes = file.written_bytes();
+            self.progress.send_modify(|progress| progress.written_bytes = written_bytes);
+        }
+    }
+
+    /// Verifies, releases the held-back part, and only then makes the content durable: no client waits
+    /// for the disk.
+    async fn finish(&self, file: FillFile) -> Result<(), FillFailure> {
+        let size_bytes = file.written_bytes();
+        let verified = file.verify().map_err(|error| match error {
+            BlobError::DigestMismatch { .. } => {
+                self.core.metrics.integrity_failure("fill");
+                FillFailure::Upstream(self.broken(&error.to_string()))
+            }
+            other => disk(other),
+        })?;
+        self.progress.send_modify(|progress| {
+            progress.phase = Phase::Verified;
+            progress.size_bytes = Some(size_bytes);
+        });
+        // Before the file can be found by those who need a proof for it.
+        let proof = AccessProof {
+            digest: self.digest,
+            kind: ContentKind::Blob,
+            size_bytes: Some(size_bytes),
+            media_type: None,
+        };
+        self.core.record_proofs(&self.repository.id, vec![proof]).await;
+        match verified.commit().await {
+            Ok(_file) => self.record(size_bytes).await,
+            Err(error) => self.core.report_disk(&error),
+        }
+        Ok(())
+    }
+
+    /// Lists the content in the index. What the index misses, the sweep at a later start finds.
+    async fn record(&self, size_bytes: u64) {
+        let now = self.core.clock.now();
+        let content = ContentRecord {
+            digest: self.digest,
+            kind: ContentKind::Blob,
+            size_bytes,
+            media_type: None,
+            stored_at: now,
+            last_used_at: now,
+            segment: Segment::Probation,
+        };
+        if let Err(error) = self.core.index.record_content(&[content]).await {
+            self.core.report_metadata(&error);
+        }
+        self.core.evictor.note_stored(size_bytes);
+    }
+
+    fn publish_stored(&self, file: BlobFile) {
+        self.progress.send_modify(|progress| {
+            progress.phase = Phase::Verified;
+            progress.size_bytes = Some(file.size_bytes());
+            progress.written_bytes = file.size_bytes();
+            progress.file = Some(file);
+            progress.is_from_store = true;
+        });
+    }
+
+    fn report(&self, failure: &FillFailure) {
+        let (repository, digest) = (&self.repository.id, &self.digest);
+        match failure {
+            FillFailure::Upstream(error) if error.is_transient() => {
+                tracing::warn!(repository.name = %repository, blob.digest = %digest, error = %error, "fill failed");
+            }
+            FillFailure::Upstream(error) => {
+                tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill refused");
+            }
+            FillFailure::Disk(error) => self.core.report_disk(error),
+            FillFailure::TooLarge => {
+                tracing::info!(repository.name = %repository, blob.digest = %digest, "blob is larger than storage.max_size, it passes through");
+            }
+            FillFailure::Vanished => {}
+        }
+    }
+
+    fn broken(&self, reason: &str) -> UpstreamError {
+        UpstreamError::Broken {
+            upstream: self.repository.upstream.config().name.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+fn disk(error: BlobError) -> FillFailure {
+    FillFailure::Disk(Arc::new(error))
+}
+
+impl FillFailure {
+    /// The error for a reader that cannot go on.
+    pub(super) fn into_error(self, digest: &Digest) -> RegistryError {
+        match self {
+            Self::Upstream(error) => RegistryError::from_blob_fetch(error, digest),
+            Self::Disk(error) => RegistryError::Blobs(error),
+            Self::TooLarge | Self::Vanished => RegistryError::Internal,
+        }
+    }
+
+    /// Whether it says nothing against upstream, so that readers can go on without the disk.
+    pub(super) const fn leaves_upstream(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::TooLarge)
+    }
+}

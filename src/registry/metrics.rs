@@ -1,0 +1,74 @@
+//! What the use cases count.
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::blobs::BlobError;
+
+/// Counters of the use cases.
+#[derive(Clone, Debug)]
+pub struct RegistryMetrics {
+    fills_in_progress: IntGauge,
+    integrity_failures: IntCounterVec,
+    disk_failures: IntCounterVec,
+    index_failures: IntCounter,
+}
+
+/// Lowers the gauge again when the fill ends, however it ends.
+pub(super) struct RunningFill(IntGauge);
+
+impl Drop for RunningFill {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl RegistryMetrics {
+    /// Makes the counters and registers them.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let fills_in_progress = IntGauge::new("fills_in_progress", "Blobs being fetched from upstream now")?;
+        let integrity_failures = IntCounterVec::new(
+            Opts::new(
+                "integrity_failures_total",
+                "Content whose digest or size was wrong, by where it was noticed",
+            ),
+            &["where"],
+        )?;
+        let disk_failures = IntCounterVec::new(
+            Opts::new("disk_failures_total", "Content that the disk could not keep, by cause"),
+            &["cause"],
+        )?;
+        registry.register(Box::new(fills_in_progress.clone()))?;
+        registry.register(Box::new(integrity_failures.clone()))?;
+        registry.register(Box::new(disk_failures.clone()))?;
+        let index_failures =
+            IntCounter::new("index_failures_total", "Reads and writes of the index that failed")?;
+        registry.register(Box::new(index_failures.clone()))?;
+        for place in ["fill", "transfer", "manifest", "store"] {
+            integrity_failures.with_label_values(&[place]);
+        }
+        for cause in ["full", "io"] {
+            disk_failures.with_label_values(&[cause]);
+        }
+        Ok(Self { fills_in_progress, integrity_failures, disk_failures, index_failures })
+    }
+
+    pub(super) fn fill_started(&self) -> RunningFill {
+        self.fills_in_progress.inc();
+        RunningFill(self.fills_in_progress.clone())
+    }
+
+    /// Counts content that was not what its digest said. `place` is one of a closed set: `fill`,
+    /// `transfer`, `manifest`, `store`.
+    pub(super) fn integrity_failure(&self, place: &'static str) {
+        self.integrity_failures.with_label_values(&[place]).inc();
+    }
+
+    pub(super) fn index_failed(&self) {
+        self.index_failures.inc();
+    }
+
+    pub(super) fn disk_failed(&self, error: &BlobError) {
+        let cause = if matches!(error, BlobError::Full { .. }) { "full" } else { "io" };
+        self.disk_failures.with_label_values(&[cause]).inc();
+    }
+}

@@ -1,0 +1,259 @@
+//! The use cases: what the product does, without HTTP or SQL.
+
+mod acquire;
+mod blob;
+mod core;
+mod direct;
+mod error;
+mod evict;
+mod fill;
+mod freshness;
+mod listing;
+mod manifest;
+mod memory;
+#[cfg(test)]
+mod memory_blobs;
+mod metrics;
+mod pull_blob;
+mod rebuild;
+mod referrers;
+pub mod repository;
+mod served;
+mod stored;
+mod transfer;
+mod upkeep;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::broadcast::error::RecvError;
+
+pub use blob::{BlobStat, BlobStream, OpenBlob};
+pub use error::{ErrorKind, RegistryError};
+pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, UseLog};
+pub use metrics::RegistryMetrics;
+pub use rebuild::{Rebuild, Rebuilt};
+pub use repository::{Names, Repository, Spelling};
+pub use served::{CacheResult, Served, Staleness};
+pub use upkeep::{CacheParts, UpkeepError};
+
+use self::core::Core;
+use crate::auth::RequestContext;
+use crate::blobs::Blobs;
+use crate::events::{Event, Events};
+use crate::metadata::NodeIndex;
+use crate::oci::{AcceptClass, Digest, MediaType, RangeSet, Reference};
+use crate::runtime::{Clock, SingleFlight, Tasks};
+
+/// All use cases over one set of services. Cloning gives another handle.
+#[derive(Clone)]
+pub struct Registry(Arc<Core>);
+
+/// What the use cases stand on.
+pub struct Services {
+    /// The node's index.
+    pub index: Arc<dyn NodeIndex>,
+    /// The node's content.
+    pub blobs: Arc<dyn Blobs>,
+    /// Invalidation.
+    pub events: Arc<dyn Events>,
+    /// The time.
+    pub clock: Clock,
+    /// Where tasks run.
+    pub tasks: Tasks,
+    /// Keeps the byte budget.
+    pub evictor: Arc<Evictor>,
+    /// Notes uses for it.
+    pub uses: Arc<UseLog>,
+    /// What is counted.
+    pub metrics: RegistryMetrics,
+    /// The registries that names can mean.
+    pub names: Names,
+    /// How many bytes of manifests and resolutions are kept in memory.
+    pub memory_bytes: u64,
+}
+
+/// A manifest for a client.
+#[derive(Clone, Debug)]
+pub struct PulledManifest {
+    /// The digest; for a request by digest, the very one asked for.
+    pub digest: Digest,
+    /// The real type.
+    pub media_type: MediaType,
+    /// The size in bytes.
+    pub size_bytes: u64,
+    /// The content; `None` only where the head alone was wanted and no content was at hand.
+    pub body: Option<Bytes>,
+    /// How it was come by.
+    pub served: Served,
+}
+
+/// How much of a manifest is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Want {
+    /// Digest, type and size: HEAD.
+    Head,
+    /// The content as well: GET.
+    Body,
+}
+
+/// One page of tags for a client.
+#[derive(Clone, Debug)]
+pub struct TagList {
+    /// The tags, in upstream's order.
+    pub tags: Vec<String>,
+    /// The query of the next page, to be put behind the client's own spelling of the path.
+    pub next: Option<Vec<(String, String)>>,
+    /// How it was come by.
+    pub served: Served,
+}
+
+/// Referrers of a manifest for a client.
+#[derive(Clone, Debug)]
+pub struct ReferrerList {
+    /// An image index, JSON.
+    pub body: Bytes,
+    /// Whether it was filtered by the artifact type asked for.
+    pub filtered: bool,
+    /// The query of the next page, to be put behind the client's own spelling of the path.
+    pub next: Option<Vec<(String, String)>>,
+    /// How it was come by.
+    pub served: Served,
+}
+
+/// A page of repositories, as a client can spell them: `docker.io/library/nginx`.
+#[derive(Clone, Debug)]
+pub struct RepositoryList {
+    /// The names.
+    pub names: Vec<String>,
+    /// Whether there are more after the last.
+    pub more: bool,
+}
+
+impl Registry {
+    /// Puts the use cases together.
+    pub fn new(services: Services) -> Self {
+        let Services { index, blobs, events, clock, tasks, evictor, uses, metrics, names, memory_bytes } =
+            services;
+        let core = Core {
+            memory: memory::Memory::new(memory_bytes, clock.clone()),
+            fills: fill::Fills::default(),
+            makes_room: Arc::default(),
+            manifest_flights: SingleFlight::new(tasks.clone()),
+            probe_flights: SingleFlight::new(tasks.clone()),
+            listing_flights: SingleFlight::new(tasks.clone()),
+            names: ArcSwap::from_pointee(names),
+            index,
+            blobs,
+            events,
+            clock,
+            tasks,
+            metrics,
+            evictor,
+            uses,
+        };
+        Self(Arc::new(core))
+    }
+
+    /// Hears what other parts of the node, and later other nodes, have changed; ends at shutdown.
+    pub async fn follow_events(&self) {
+        let mut events = self.0.events.subscribe();
+        let shutdown = self.0.tasks.shutdown_token();
+        while let Some(received) = shutdown.run_until_cancelled(events.recv()).await {
+            match received {
+                Ok(event) => self.forget(event).await,
+                Err(RecvError::Lagged(_)) => self.0.memory.forget_all(),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn forget(&self, event: Event) {
+        match event {
+            Event::TagChanged { upstream, repository, tag } => {
+                let id = crate::metadata::RepositoryId { upstream: upstream.into(), name: repository };
+                self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any)).await;
+            }
+            Event::ContentRemoved { digest } => self.0.memory.manifests.invalidate(&digest).await,
+        }
+    }
+
+    /// The closed set of registries that names can mean.
+    pub fn names(&self) -> Arc<Names> {
+        self.0.names.load_full()
+    }
+
+    /// Replaces the registries that names can mean: the configuration was read again. Requests that run
+    /// go on with what they found.
+    pub fn replace_names(&self, names: Names) {
+        self.0.names.store(Arc::new(names));
+    }
+
+    /// Finds a manifest: from the cache while fresh, else from upstream.
+    pub async fn pull_manifest(
+        &self,
+        context: &RequestContext,
+        repository: &Repository,
+        reference: &Reference,
+        class: &AcceptClass,
+        want: Want,
+    ) -> Result<PulledManifest, RegistryError> {
+        manifest::pull(&self.0, context, repository, reference, class, want).await
+    }
+
+    /// Finds out a blob's size without fetching the blob.
+    pub async fn stat_blob(
+        &self,
+        context: &RequestContext,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<BlobStat, RegistryError> {
+        pull_blob::stat(&self.0, context, repository, digest).await
+    }
+
+    /// Opens a blob: from disk, from the fill that runs or is now started, or, for small ranges far
+    /// ahead, from upstream. Comes back when upstream has answered (never a guess), so that errors
+    /// keep their class. `ranges` is what the client will read of it; `None` is all.
+    pub async fn open_blob(
+        &self,
+        context: &RequestContext,
+        repository: &Repository,
+        digest: &Digest,
+        ranges: Option<&RangeSet>,
+    ) -> Result<OpenBlob, RegistryError> {
+        pull_blob::open(&self.0, context, repository, digest, ranges).await
+    }
+
+    /// Lists tags; `query` holds `n` and `last`, or what the `next` of an earlier page held.
+    pub async fn list_tags(
+        &self,
+        context: &RequestContext,
+        repository: &Repository,
+        query: &[(String, String)],
+    ) -> Result<TagList, RegistryError> {
+        listing::tags(&self.0, context, repository, query).await
+    }
+
+    /// Lists referrers of a manifest; `query` holds `artifactType` and what an earlier page's `next` held.
+    /// An upstream that does not list referrers is asked for the tag of the fall-back scheme.
+    pub async fn list_referrers(
+        &self,
+        context: &RequestContext,
+        repository: &Repository,
+        digest: &Digest,
+        query: &[(String, String)],
+    ) -> Result<ReferrerList, RegistryError> {
+        listing::referrers(&self.0, context, repository, digest, query).await
+    }
+
+    /// Lists repositories with cached content.
+    pub async fn list_repositories(
+        &self,
+        context: &RequestContext,
+        last: Option<&str>,
+        limit: u32,
+    ) -> Result<RepositoryList, RegistryError> {
+        listing::repositories(&self.0, context, last, limit).await
+    }
+}

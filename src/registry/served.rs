@@ -1,0 +1,67 @@
+//! How an answer was come by: the same words in log, header and metric.
+
+use std::time::Duration;
+
+use crate::runtime::Timestamp;
+
+/// The result of looking into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CacheResult {
+    /// From the cache, no question asked.
+    Hit,
+    /// Fetched from upstream for this request.
+    Miss,
+    /// Fetched from upstream by an earlier request that still ran.
+    Collapsed,
+    /// From the cache although its time is over: upstream is being asked, or cannot be asked.
+    Stale,
+    /// From the cache after upstream confirmed it.
+    Revalidated,
+    /// Passed through without being kept.
+    Bypass,
+}
+
+impl CacheResult {
+    /// The word in logs, metrics and headers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// Why an answer is stale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staleness {
+    /// When upstream last confirmed the content.
+    pub checked_at: Timestamp,
+    /// The class of the error that kept upstream from being asked; `None` while it is being asked.
+    pub error: Option<&'static str>,
+}
+
+/// How an answer was come by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The result of looking into the cache.
+    pub result: CacheResult,
+    /// The upstream's name.
+    pub upstream: String,
+    /// The time since upstream confirmed a tag's answer: the `Age` header.
+    pub age: Option<Duration>,
+    /// Set where the result is [`CacheResult::Stale`].
+    pub staleness: Option<Staleness>,
+    /// Whether a fetched answer is kept.
+    pub stored: bool,
+}
+
+impl Served {
+    /// An answer without age: what never goes stale, or was just fetched.
+    pub(super) fn new(result: CacheResult, upstream: &str) -> Self {
+        Self { result, upstream: upstream.to_owned(), age: None, staleness: None, stored: false }
+    }
+}

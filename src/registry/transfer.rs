@@ -1,0 +1,171 @@
+//! A blob's bytes from upstream in one piece, however often upstream breaks on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::oci::{Digest, RepositoryName};
+use crate::runtime::Backoff;
+use crate::upstream::{TransferBody, Upstream, UpstreamError};
+
+/// How many breaks without progress in between end a transfer.
+const MAX_BREAKS: u32 = 5;
+
+/// What counts as progress between two breaks, in bytes.
+const PROGRESS: u64 = 64 * 1024;
+
+/// The longest pause that a throttling upstream is granted in mid-transfer.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// Bytes of one blob from one repository, from a position to the end. A break is mended by asking for
+/// the rest (`Range`), at another endpoint where there is one; the reader only sees a pause.
+pub(super) struct Transfer {
+    upstream: Arc<Upstream>,
+    name: RepositoryName,
+    digest: Digest,
+    /// The position of the next byte to give.
+    position: u64,
+    total_bytes: Option<u64>,
+    /// `None` between a break and the next attempt.
+    body: Option<TransferBody>,
+    /// Bytes of `body` that were given before: upstream ignored the range.
+    skip: u64,
+    breaks: u32,
+    position_at_break: u64,
+    backoff: Backoff,
+}
+
+impl Transfer {
+    /// Asks upstream for the blob from `position` on. `expected_bytes` is the size that a manifest
+    /// states: a different one upstream is an error.
+    pub(super) async fn open(
+        upstream: &Arc<Upstream>,
+        name: &RepositoryName,
+        digest: &Digest,
+        position: u64,
+        expected_bytes: Option<u64>,
+    ) -> Result<Self, UpstreamError> {
+        let mut transfer = Self {
+            upstream: Arc::clone(upstream),
+            name: name.clone(),
+            digest: *digest,
+            position,
+            total_bytes: expected_bytes,
+            body: None,
+            skip: 0,
+            breaks: 0,
+            position_at_break: position,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+        };
+        transfer.ask().await?;
+        Ok(transfer)
+    }
+
+    /// The size of the whole blob, where upstream or a manifest says.
+    pub(super) const fn total_bytes(&self) -> Option<u64> {
+        self.total_bytes
+    }
+
+    /// The next bytes; `None` when all have come. Dropped at an await point, the attempt that ran is
+    /// lost but the position is kept.
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+        loop {
+            match self.next_part().await {
+                Ok(Some(bytes)) => match self.accept(bytes) {
+                    Ok(Some(bytes)) => return Some(Ok(bytes)),
+                    Ok(None) => {}
+                    Err(error) => return Some(Err(error)),
+                },
+                Ok(None) if self.total_bytes.is_none_or(|total| self.position == total) => return None,
+                Ok(None) => {
+                    let error = self.broken("the body ended early");
+                    if let Err(error) = self.recover(error).await {
+                        return Some(Err(error));
+                    }
+                }
+                Err(error) => {
+                    if let Err(error) = self.recover(error).await {
+                        return Some(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next_part(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        if self.body.is_none() {
+            self.ask().await?;
+        }
+        match self.body.as_mut() {
+            Some(body) => body.next().await.transpose(),
+            None => Ok(None),
+        }
+    }
+
+    /// Begins an attempt at the present position.
+    async fn ask(&mut self) -> Result<(), UpstreamError> {
+        if self.total_bytes.is_some_and(|total| total == self.position && total > 0) {
+            // Everything has come; there is no range that could be asked for.
+            return Ok(());
+        }
+        let transfer = self.upstream.open_blob(&self.name, &self.digest, self.position).await?;
+        match (self.total_bytes, transfer.total_bytes) {
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(self.broken(&format!("the blob has {found} bytes where {expected} are expected")));
+            }
+            (None, found) => self.total_bytes = found,
+            _ => {}
+        }
+        let Some(skip) = self.position.checked_sub(transfer.offset) else {
+            return Err(self.broken("the transfer begins past the position asked for"));
+        };
+        self.skip = skip;
+        self.body = Some(transfer.body);
+        Ok(())
+    }
+
+    /// Takes a part in: drops what was given before, refuses what is too much.
+    fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, UpstreamError> {
+        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        self.skip -= known as u64;
+        let bytes = bytes.split_off(known);
+        self.position += bytes.len() as u64;
+        if self.total_bytes.is_some_and(|total| self.position > total) {
+            return Err(self.broken("the body is longer than the blob"));
+        }
+        Ok(if bytes.is_empty() { None } else { Some(bytes) })
+    }
+
+    /// Pauses before the next attempt, or gives the error back when there is no sense in one.
+    async fn recover(&mut self, error: UpstreamError) -> Result<(), UpstreamError> {
+        self.body = None;
+        if self.position >= self.position_at_break + PROGRESS {
+            self.breaks = 0;
+            self.backoff.reset();
+        }
+        self.position_at_break = self.position;
+        self.breaks += 1;
+        if !error.is_transient() || self.breaks > MAX_BREAKS {
+            return Err(error);
+        }
+        let asked = match &error {
+            UpstreamError::Throttled { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_PAUSE),
+            _ => Duration::ZERO,
+        };
+        tracing::info!(
+            upstream.name = %self.upstream.config().name,
+            repository.name = %self.name,
+            blob.digest = %self.digest,
+            blob.position = self.position,
+            error = %error,
+            "transfer from upstream broke, asking for the rest"
+        );
+        tokio::time::sleep(self.backoff.next_pause().max(asked)).await;
+        Ok(())
+    }
+
+    fn broken(&self, reason: &str) -> UpstreamError {
+        UpstreamError::Broken { upstream: self.upstream.config().name.clone(), reason: reason.to_owned() }
+    }
+}

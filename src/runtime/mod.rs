@@ -1,0 +1,13 @@
+//! What every layer needs of its process: time, tracked tasks, back-off, one flight for many.
+//!
+//! No I/O and no knowledge of the product.
+
+mod clock;
+mod retry;
+mod single_flight;
+mod tasks;
+
+pub use clock::{Clock, Timestamp};
+pub use retry::Backoff;
+pub use single_flight::{Joined, SingleFlight};
+pub use tasks::Tasks;

@@ -1,0 +1,68 @@
+//! The administrator's listener: health and metrics. The management API joins here.
+
+mod health;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use prometheus::{Registry, TextEncoder};
+use tokio_util::sync::CancellationToken;
+
+pub use health::{Advice, ReadinessCheck};
+
+/// A small body that is all at hand.
+type Body = Full<Bytes>;
+
+/// Answers requests to the administrator's listener.
+pub(super) struct Admin {
+    pub(super) metrics: Registry,
+    pub(super) checks: Vec<ReadinessCheck>,
+    /// What is told beside them.
+    pub(super) advice: Advice,
+    /// Cancelled when the server takes no new requests any more.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Admin {
+    /// Answers one request.
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match request.uri().path() {
+            // That it answers is all there is to say: a process that waits for others is alive.
+            "/health/live" => text(StatusCode::OK, JSON, r#"{"status":"alive"}"#),
+            "/health/ready" => {
+                let readiness = health::ask(&self.checks, &self.advice, self.shutdown.is_cancelled()).await;
+                let status =
+                    if readiness.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+                text(status, JSON, readiness.to_json())
+            }
+            "/metrics" => self.metrics_page(),
+            _ => text(StatusCode::NOT_FOUND, PLAIN, "not found\n"),
+        }
+    }
+
+    fn metrics_page(&self) -> Response<Body> {
+        match TextEncoder::new().encode_to_string(&self.metrics.gather()) {
+            Ok(page) => text(StatusCode::OK, prometheus::TEXT_FORMAT, page),
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                text(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "the metrics cannot be written\n")
+            }
+        }
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";

@@ -1,0 +1,213 @@
+//! One request and its answer, as the access log and the metrics see it.
+//!
+//! The record is made when the request's head is there and travels with the answer's body: dropping
+//! it, wherever that happens, is the end of the request and writes the line.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use http::request::Parts;
+use http::{Response, Version};
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+use super::body::{BodyError, ResponseBody};
+use super::metrics::{ContentLabel, ServerMetrics};
+use super::respond::{Fault, chain_of};
+use crate::auth::RequestId;
+use crate::registry::{CacheResult, Served};
+
+/// How an answer was come by; travels with the response.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    upstream: String,
+    kind: ContentLabel,
+    result: CacheResult,
+}
+
+impl Outcome {
+    pub(super) fn new(kind: ContentLabel, served: &Served) -> Self {
+        Self { upstream: served.upstream.clone(), kind, result: served.result }
+    }
+}
+
+/// One request that runs.
+pub(super) struct Exchange {
+    metrics: ServerMetrics,
+    started: Instant,
+    id: RequestId,
+    client: SocketAddr,
+    method: String,
+    path: String,
+    protocol: &'static str,
+    user_agent: Option<String>,
+    route: &'static str,
+    /// `None` until there is an answer.
+    status: Option<u16>,
+    outcome: Option<Outcome>,
+    fault: Option<Fault>,
+    sent: IntCounter,
+    sent_bytes: u64,
+    first_byte: Option<Duration>,
+    is_complete: bool,
+}
+
+impl Exchange {
+    /// Begins the record of a request.
+    pub(super) fn begin(metrics: &ServerMetrics, parts: &Parts, client: SocketAddr, id: RequestId) -> Self {
+        let agent = parts.headers.get(USER_AGENT).map(|value| escape(value.as_bytes()));
+        Self {
+            metrics: metrics.clone(),
+            started: Instant::now(),
+            id,
+            client,
+            method: escape(parts.method.as_str().as_bytes()),
+            path: escape(parts.uri.path().as_bytes()),
+            protocol: protocol_name(parts.version),
+            user_agent: agent,
+            route: UNKNOWN_ROUTE,
+            status: None,
+            outcome: None,
+            fault: None,
+            sent: metrics.bytes_sent(None),
+            sent_bytes: 0,
+            first_byte: None,
+            is_complete: false,
+        }
+    }
+
+    /// Notes what is asked for.
+    pub(super) const fn set_route(&mut self, route: &'static str) {
+        self.route = route;
+    }
+
+    /// Notes the answer, and lets its body carry the record to its end.
+    pub(super) fn answer(
+        mut self,
+        method: &http::Method,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        let status = response.status().as_u16();
+        self.status = Some(status);
+        self.outcome = response.extensions_mut().remove::<Outcome>();
+        self.fault = response.extensions_mut().remove::<Fault>();
+        self.metrics.record_answer(self.route, method, status);
+        if let Some(outcome) = &self.outcome {
+            self.metrics.record_cache(&outcome.upstream, outcome.kind, outcome.result);
+            self.sent = self.metrics.bytes_sent(Some(outcome.result));
+        }
+        response.map(|body| body.recorded_by(self))
+    }
+
+    /// Notes bytes that were handed to the connection.
+    pub(super) fn record_sent(&mut self, bytes: usize) {
+        self.record_first_byte();
+        self.sent_bytes += bytes as u64;
+        self.sent.inc_by(bytes as u64);
+    }
+
+    /// Notes that the answer is cut short.
+    pub(super) fn record_failure(&mut self, error: &BodyError) {
+        self.fault = Some(Fault { class: "cut", text: chain_of(error).into() });
+    }
+
+    /// Notes that all of the answer was handed to the connection.
+    pub(super) fn record_complete(&mut self) {
+        self.record_first_byte();
+        self.is_complete = true;
+    }
+
+    fn record_first_byte(&mut self) {
+        if self.first_byte.is_none() {
+            self.first_byte = Some(self.started.elapsed());
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        self.metrics.duration(self.route).observe(duration.as_secs_f64());
+        let outcome = self.outcome.as_ref();
+        let fault = self.fault.as_ref();
+        let end = if self.is_complete { "complete" } else { "aborted" };
+        tracing::info!(
+            target: "tidegate::access",
+            {
+                request.id = %self.id,
+                client.address = %self.client,
+                request.method = self.method,
+                request.path = self.path,
+                request.protocol = self.protocol,
+                user_agent = self.user_agent,
+                route = self.route,
+                response.status = self.status,
+                sent_bytes = self.sent_bytes,
+                duration_ms = milliseconds(duration),
+                first_byte_ms = self.first_byte.map(milliseconds),
+                upstream.name = outcome.map(|outcome| outcome.upstream.as_str()),
+                outcome = outcome.map(|outcome| outcome.result.as_str()),
+                end,
+                error.class = fault.map(|fault| fault.class),
+                error.text = fault.map(|fault| &*fault.text),
+            },
+            "{} {} {}", self.method, self.path, StatusText(self.status),
+        );
+    }
+}
+
+/// The status, or a dash where the client left before there was one.
+struct StatusText(Option<u16>);
+
+impl fmt::Display for StatusText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// Three decimals: hits take well under a millisecond.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+const fn protocol_name(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "other",
+    }
+}
+
+/// Text of a client's for one line of a log: printable, and not endless.
+fn escape(text: &[u8]) -> String {
+    let shown = &text[..text.len().min(MAX_LOGGED_BYTES)];
+    let mut escaped = shown.escape_ascii().to_string();
+    if shown.len() < text.len() {
+        escaped.push_str("...");
+    }
+    escaped
+}
+
+/// The route of requests that ask for nothing that there is.
+const UNKNOWN_ROUTE: &str = "unknown";
+
+const MAX_LOGGED_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_send_cannot_break_a_log_line() {
+        assert_eq!(escape(b"curl/8\x1b[31m\r\n"), "curl/8\\x1b[31m\\r\\n");
+        assert_eq!(escape("/é".as_bytes()), "/\\xc3\\xa9");
+        assert_eq!(escape(&[b'a'; 600]).len(), MAX_LOGGED_BYTES + 3);
+    }
+}

@@ -1,0 +1,131 @@
+//! The log: to standard error, as text or JSON, with times in UTC and a level that can change.
+
+use std::io::{self, IsTerminal};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, reload};
+
+use crate::config::{LogFormat, LoggingConfig};
+
+/// Changes the level of the running log.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    filter: reload::Handle<Targets, Registry>,
+}
+
+/// That the level stayed as it was.
+#[derive(Debug, thiserror::Error)]
+#[error("change the log level")]
+pub struct SetLevelError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+impl LogHandle {
+    /// Lets through what `level` says from now on: `info`, or `info,tidegate::upstream=debug`.
+    ///
+    /// Fails where that is no level, or this log is not the process's; the level then stays.
+    pub fn set_level(&self, level: &str) -> Result<(), SetLevelError> {
+        let targets = level.parse::<Targets>().map_err(|error| SetLevelError(error.into()))?;
+        self.filter.reload(targets).map_err(|error| SetLevelError(error.into()))
+    }
+}
+
+/// Starts the process's log. Where there is one already (a test's, or that of a second server in the
+/// same process), that one stays and the handle changes nothing.
+pub fn init(config: &LoggingConfig) -> LogHandle {
+    let is_terminal = io::stderr().is_terminal();
+    let (subscriber, handle) = subscriber(config, is_terminal, io::stderr);
+    // The only failure is that there is one already.
+    let _ = subscriber.try_init();
+    handle
+}
+
+/// A log that writes to `writer`, and its handle.
+fn subscriber<W>(config: &LoggingConfig, is_terminal: bool, writer: W) -> (impl SubscriberInitExt, LogHandle)
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    // `config` has checked the level; `info` is for those who made one up.
+    let info = || Targets::new().with_default(LevelFilter::INFO);
+    let targets = config.level.parse::<Targets>().unwrap_or_else(|_| info());
+    let (filter, handle) = reload::Layer::new(targets);
+    let layer = fmt::layer().with_writer(writer).with_ansi(is_terminal && config.format == LogFormat::Text);
+    let layer = match config.format {
+        LogFormat::Text => layer.boxed(),
+        // Fields stand beside the message, where queries of log stores expect them.
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    };
+    (tracing_subscriber::registry().with(layer.with_filter(filter)), LogHandle { filter: handle })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log(format: LogFormat, level: &str, events: impl FnOnce(&LogHandle)) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let config = LoggingConfig { format, level: level.to_owned() };
+        let (subscriber, handle) = subscriber(&config, false, move || writer.clone());
+        let guard = subscriber.set_default();
+        events(&handle);
+        drop(guard);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_has_utc_times_and_no_colours_off_a_terminal() {
+        let text =
+            log(LogFormat::Text, "info", |_| tracing::info!(repository.name = "library/nginx", "pulled"));
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z') && time.contains('T'), "{time}");
+        assert_eq!(
+            rest,
+            " INFO tidegate::telemetry::logging::tests: pulled repository.name=\"library/nginx\"\n"
+        );
+    }
+
+    #[test]
+    fn json_has_one_object_a_line_with_fields_beside_the_message() {
+        let text =
+            log(LogFormat::Json, "info", |_| tracing::info!(repository.name = "library/nginx", "pulled"));
+        let object: serde_json::Value = serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap();
+        assert_eq!(object["message"], "pulled");
+        assert_eq!(object["repository.name"], "library/nginx");
+        assert_eq!(object["level"], "INFO");
+    }
+
+    #[test]
+    fn the_level_changes_while_running_and_a_bad_one_does_not() {
+        let text = log(LogFormat::Text, "warn", |handle| {
+            tracing::info!("one");
+            handle.set_level("info").unwrap();
+            tracing::info!("two");
+            assert!(handle.set_level("tidegate=loud").is_err());
+            tracing::info!("three");
+            handle.set_level("info,tidegate=off").unwrap();
+            tracing::info!("four");
+        });
+        let said: Vec<_> = text.lines().filter_map(|line| line.rsplit(' ').next()).collect();
+        assert_eq!(said, ["two", "three"]);
+    }
+}

@@ -1,0 +1,201 @@
+//! Whose fault it is when upstream gives no content.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why upstream gave no content. The classes stay apart all the way to the client.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// Upstream says that it does not exist: 404, or 401 for a token that was just granted, which
+    /// is how Docker Hub, quay.io and GitLab say it.
+    #[error("upstream {upstream} does not have it")]
+    Absent {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// Upstream refuses: 403, or the token realm refuses this node's credentials.
+    #[error("upstream {upstream} refuses access: {reason}")]
+    Forbidden {
+        /// The upstream's name.
+        upstream: String,
+        /// What it said, safe to show.
+        reason: String,
+    },
+    /// Upstream throttles: 429.
+    #[error("upstream {upstream} throttles")]
+    Throttled {
+        /// The upstream's name.
+        upstream: String,
+        /// How long it asks to wait, capped.
+        retry_after: Option<Duration>,
+    },
+    /// Upstream answers, but with nothing that can be used: 5xx, HTML, a redirect that is not
+    /// allowed, a digest that does not match, a body cut short.
+    #[error("upstream {upstream} is broken: {reason}")]
+    Broken {
+        /// The upstream's name.
+        upstream: String,
+        /// What is wrong, safe to show.
+        reason: String,
+    },
+    /// Upstream does not answer: no address, no connection, TLS failure, silence, breaker open.
+    #[error("upstream {upstream} is unreachable: {reason}")]
+    Unreachable {
+        /// The upstream's name.
+        upstream: String,
+        /// What was tried, safe to show.
+        reason: String,
+    },
+}
+
+impl UpstreamError {
+    /// The class as one word: for logs, metrics and `Cache-Status`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Absent { .. } => "absent",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Throttled { .. } => "throttled",
+            Self::Broken { .. } => "broken",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+
+    /// Whether it says something about upstream only, and nothing about the content.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Throttled { .. } | Self::Broken { .. } | Self::Unreachable { .. })
+    }
+}
+
+/// Why an upstream cannot be set up from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// An endpoint is no absolute `http` or `https` URL, or there is none.
+    #[error("upstream {upstream} has no usable endpoint: {endpoint:?}")]
+    Endpoint {
+        /// The upstream's name.
+        upstream: String,
+        /// The endpoint as configured; empty where there is none.
+        endpoint: String,
+    },
+    /// The file with certificate authorities cannot be read.
+    #[error("read certificate authorities of upstream {upstream} from {path}")]
+    ReadCaFile {
+        /// The upstream's name.
+        upstream: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file with certificate authorities holds none that can be used.
+    #[error("no usable PEM certificate of upstream {upstream} in {path}")]
+    NoCertificate {
+        /// The upstream's name.
+        upstream: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The TLS library refuses its settings.
+    #[error("set up TLS of upstream {upstream}")]
+    Tls {
+        /// The upstream's name.
+        upstream: String,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The name resolver cannot be set up.
+    #[error("set up the name resolver")]
+    Resolver(#[source] hickory_resolver::net::NetError),
+    /// The node's id cannot stand in a header.
+    #[error("node id {0:?} cannot stand in a header")]
+    NodeId(String),
+}
+
+/// An [`UpstreamError`] before it knows the upstream's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Absent,
+    Forbidden(String),
+    Throttled(Option<Duration>),
+    Broken(String),
+    /// Broken by a status that means nothing else.
+    Status(u16),
+    Unreachable(String),
+}
+
+impl Fault {
+    /// Broken, with a reason that may hold what upstream sent.
+    pub(super) fn broken(reason: impl AsRef<str>) -> Self {
+        Self::Broken(printable(reason.as_ref()))
+    }
+
+    /// Unreachable, with a reason that may hold what upstream sent.
+    pub(super) fn unreachable(reason: impl AsRef<str>) -> Self {
+        Self::Unreachable(printable(reason.as_ref()))
+    }
+
+    /// The same with the upstream's name.
+    pub(super) fn at(self, upstream: &str) -> UpstreamError {
+        let upstream = upstream.to_owned();
+        match self {
+            Self::Absent => UpstreamError::Absent { upstream },
+            Self::Forbidden(reason) => UpstreamError::Forbidden { upstream, reason },
+            Self::Throttled(retry_after) => UpstreamError::Throttled { upstream, retry_after },
+            Self::Broken(reason) => UpstreamError::Broken { upstream, reason },
+            Self::Status(_) => UpstreamError::Broken { upstream, reason: self.summary() },
+            Self::Unreachable(reason) => UpstreamError::Unreachable { upstream, reason },
+        }
+    }
+
+    /// Whether another endpoint may do better.
+    pub(super) const fn is_transient(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Forbidden(_))
+    }
+
+    /// How much it tells a user whose every endpoint failed; the most telling fault is reported.
+    const fn weight(&self) -> u8 {
+        match self {
+            Self::Unreachable(_) => 0,
+            Self::Broken(_) | Self::Status(_) => 1,
+            Self::Throttled(_) => 2,
+            Self::Absent | Self::Forbidden(_) => 3,
+        }
+    }
+
+    /// The more telling of two, the first of equals.
+    pub(super) fn or_more_telling(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    /// The class and reason in one text, for logs and status.
+    pub(super) fn summary(&self) -> String {
+        match self {
+            Self::Absent => "absent".to_owned(),
+            Self::Forbidden(reason) | Self::Broken(reason) | Self::Unreachable(reason) => reason.clone(),
+            Self::Status(code) => format!("it answers {code}"),
+            Self::Throttled(_) => "it throttles".to_owned(),
+        }
+    }
+}
+
+/// Text from outside as it may stand in a log or an error: no control characters, not long.
+pub(super) fn printable(text: &str) -> String {
+    const MAX_LETTERS: usize = 300;
+    text.chars().take(MAX_LETTERS).map(|letter| if letter.is_control() { '?' } else { letter }).collect()
+}
+
+/// An error with its sources in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        // Many libraries repeat their source.
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    printable(&text)
+}

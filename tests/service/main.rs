@@ -1,0 +1,27 @@
+//! The service, from outside: the real program, over real sockets, against an upstream that does
+//! what a script says. Names with `item_` carry the number of a fact about real clients.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
+
+mod client;
+mod content;
+mod harness;
+mod upstream;
+
+mod blobs;
+mod claims;
+mod discovery;
+mod disk;
+mod eviction;
+mod faults;
+mod fill;
+mod freshness;
+mod guard;
+mod lifecycle;
+mod manifests;
+mod operations;
+mod protocol;
+mod ranges;
+mod rights;
+mod routing;
+mod tokens;
