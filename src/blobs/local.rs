@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::fill_file::Place;
+use super::open_files::OpenFiles;
 use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::{Tasks, Timestamp};
@@ -29,6 +30,7 @@ const LIST_BATCH: usize = 256;
 pub struct LocalBlobs {
     root: PathBuf,
     tasks: Tasks,
+    open_files: OpenFiles,
     /// Locked as long as this value lives.
     _lock: File,
 }
@@ -50,7 +52,12 @@ impl LocalBlobs {
             }
         }
         set_leftovers_aside(path).map_err(open("make directory for incoming content"))?;
-        let store = Self { root: path.to_owned(), tasks: tasks.clone(), _lock: lock };
+        let store = Self {
+            root: path.to_owned(),
+            tasks: tasks.clone(),
+            open_files: OpenFiles::default(),
+            _lock: lock,
+        };
         let root = store.root.clone();
         let _removal = tasks.spawn_blocking(move || remove_leftovers(&root));
         Ok(store)
@@ -77,16 +84,23 @@ impl LocalBlobs {
 #[async_trait]
 impl Blobs for LocalBlobs {
     async fn open(&self, digest: &Digest) -> Result<Option<BlobFile>> {
+        if let Some(file) = self.open_files.find(digest) {
+            return Ok(Some(file));
+        }
         let path = self.path_of(digest);
-        self.blocking("open content", move || match File::open(path) {
+        let opened = self.blocking("open content", move || match File::open(path) {
             Ok(file) => {
                 let size_bytes = file.metadata()?.len();
                 Ok(Some(BlobFile { file: Arc::new(file), size_bytes }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
-        })
-        .await
+        });
+        let file = opened.await?;
+        if let Some(file) = &file {
+            self.open_files.keep(digest, file);
+        }
+        Ok(file)
     }
 
     async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile> {
@@ -99,12 +113,15 @@ impl Blobs for LocalBlobs {
 
     async fn remove(&self, digest: &Digest) -> Result<bool> {
         let path = self.path_of(digest);
-        self.blocking("remove content", move || match fs::remove_file(path) {
+        let removed = self.blocking("remove content", move || match fs::remove_file(path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
-        })
-        .await
+        });
+        let removed = removed.await;
+        // Afterwards: whoever opens it meanwhile would keep it. An open file keeps its space on the disk.
+        self.open_files.forget(digest);
+        removed
     }
 
     async fn list(&self) -> Result<mpsc::Receiver<Result<Vec<FoundBlob>>>> {

@@ -5,6 +5,8 @@
 mod error;
 mod fill_file;
 mod local;
+mod open_files;
+mod slice;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,7 @@ use bytes::Bytes;
 pub use error::{BlobError, Result};
 pub use fill_file::{FillFile, VerifiedFile};
 pub use local::LocalBlobs;
+pub use slice::{FileSlice, is_socket_error};
 
 use crate::oci::Digest;
 
@@ -39,14 +42,24 @@ impl BlobFile {
         self.size_bytes
     }
 
-    /// Reads up to `length` bytes from `offset` on, on a thread where that may block. Fewer come only
-    /// where the file ends; then the error is [`std::io::ErrorKind::UnexpectedEof`].
+    /// A part of the file to be sent. `None` where the file does not reach that far: somebody else cut it.
+    pub fn slice(&self, range: std::ops::Range<u64>) -> Option<FileSlice> {
+        let found_bytes = self.file.metadata().ok()?.len();
+        (range.end <= found_bytes).then(|| FileSlice::new(Arc::clone(&self.file), range))
+    }
+
+    /// Reads `length` bytes from `offset` on: at once what the page cache has, and the rest on a thread
+    /// where that may block. A file that ends before is [`std::io::ErrorKind::UnexpectedEof`].
     pub async fn read_exact_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let mut buffer = vec![0; length];
+        let have = slice::read_resident(&self.file, &mut buffer, offset);
+        if have == length {
+            return Ok(Bytes::from(buffer));
+        }
         let file = Arc::clone(&self.file);
         // Untracked: a read ends by itself and leaves nothing behind that shutdown should wait for.
         let read = tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; length];
-            file.read_exact_at(&mut buffer, offset)?;
+            file.read_exact_at(&mut buffer[have..], offset + have as u64)?;
             Ok(Bytes::from(buffer))
         });
         match read.await {

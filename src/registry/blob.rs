@@ -11,12 +11,16 @@ use super::direct::{Direct, Passing, is_clear_of_end};
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::repository::Repository;
 use super::{RegistryError, Served};
-use crate::blobs::{BlobError, BlobFile};
+use crate::blobs::{BlobFile, FileSlice};
 use crate::oci::Digest;
 use crate::upstream::UpstreamError;
 
 /// How much is read from a file at once, in bytes: what one client costs in memory.
 const CHUNK: u64 = 128 * 1024;
+
+/// How much of a file is given out at once to be sent, in bytes: what the record of an answer that is cut is
+/// too high by at most, and no longer than a task may keep its thread.
+const PART: u64 = 1024 * 1024;
 
 /// What is known of a blob without its bytes.
 #[derive(Clone, Debug)]
@@ -73,13 +77,13 @@ impl OpenBlob {
                 None => self.open_direct(&range).await?,
             },
         };
-        Ok(BlobStream {
+        let origin = Origin {
             core: Arc::clone(&self.core),
             repository: self.repository.clone(),
             digest: self.digest,
-            source,
-            rest: range,
-        })
+            size_bytes: self.size_bytes,
+        };
+        Ok(BlobStream { origin: Arc::new(origin), source, rest: range })
     }
 
     /// Reads all of a blob, also one of unknown size.
@@ -124,12 +128,43 @@ impl OpenBlob {
 
 /// The bytes of a blob, or of a part, in order.
 pub struct BlobStream {
-    core: Arc<Core>,
-    repository: Repository,
-    digest: Digest,
+    origin: Arc<Origin>,
     source: Reader,
     /// What is still to be given; its end is `u64::MAX` where the size is unknown.
     rest: Range<u64>,
+}
+
+/// Where a blob can be had when the disk fails.
+struct Origin {
+    core: Arc<Core>,
+    repository: Repository,
+    digest: Digest,
+    size_bytes: Option<u64>,
+}
+
+/// Some bytes of a blob.
+pub enum BlobPart {
+    /// At hand.
+    Bytes(Bytes),
+    /// In a file, to be sent from there.
+    Stored(StoredPart),
+}
+
+/// A part of a blob in a file of the store. May be given out, like any other part, before it is sent.
+pub struct StoredPart {
+    /// The part.
+    pub slice: FileSlice,
+    origin: Arc<Origin>,
+}
+
+impl StoredPart {
+    /// Reads what was not sent yet: where the file cannot be sent, or not any more. A file that cannot be
+    /// read either is replaced by upstream.
+    pub fn read_instead(&self) -> BlobStream {
+        let rest = self.slice.range().clone();
+        let source = Reader::File(self.slice.file());
+        BlobStream { origin: Arc::clone(&self.origin), source, rest }
+    }
 }
 
 enum Reader {
@@ -137,6 +172,20 @@ enum Reader {
     Fill(watch::Receiver<Progress>),
     Passing(Box<Passing>),
     Direct(Box<Direct>),
+}
+
+/// Where the next bytes of a stream are.
+enum Next {
+    /// In a file, up to this position.
+    InFile(BlobFile, u64),
+    /// Here; or nowhere, at the end.
+    Given(Option<Result<Bytes, RegistryError>>),
+}
+
+impl Next {
+    const fn failed(error: RegistryError) -> Self {
+        Self::Given(Some(Err(error)))
+    }
 }
 
 /// What a look at a fill's progress says to do.
@@ -151,23 +200,17 @@ impl BlobStream {
     /// The next bytes; `None` at the verified end. An error means that the answer must be cut short.
     /// May be dropped at any await point; bytes that were being read are then lost.
     pub async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
-        if self.rest.is_empty() && !matches!(self.source, Reader::Passing(_) | Reader::Direct(_)) {
-            return None;
-        }
-        let part = match &mut self.source {
-            Reader::File(file) => {
-                let file = file.clone();
-                match self.read(&file, self.rest.end).await {
+        let part = match self.next_in_file().await {
+            Next::InFile(file, end) => {
+                match file.read_exact_at(self.rest.start, chunk(&self.rest, end)).await {
                     Ok(bytes) => Some(Ok(bytes)),
                     Err(error) => {
-                        self.core.report_disk(&error);
-                        self.go_on_directly(None, Some(file.size_bytes())).await
+                        self.origin.core.report_disk(&error);
+                        self.leave_file().await
                     }
                 }
             }
-            Reader::Fill(_) => self.next_of_fill().await,
-            Reader::Passing(passing) => passing.next().await,
-            Reader::Direct(direct) => direct.next().await,
+            Next::Given(part) => part,
         };
         if let Some(Ok(bytes)) = &part {
             self.rest.start += bytes.len() as u64;
@@ -175,30 +218,64 @@ impl BlobStream {
         part
     }
 
-    async fn next_of_fill(&mut self) -> Option<Result<Bytes, RegistryError>> {
+    /// Like [`BlobStream::next`], but what lies in a file of the store is not read.
+    pub async fn next_part(&mut self) -> Option<Result<BlobPart, RegistryError>> {
+        let part = match self.next_in_file().await {
+            Next::InFile(file, end) => {
+                let end = end.min(self.rest.start + PART);
+                if let Some(slice) = file.slice(self.rest.start..end) {
+                    self.rest.start = end;
+                    let origin = Arc::clone(&self.origin);
+                    return Some(Ok(BlobPart::Stored(StoredPart { slice, origin })));
+                }
+                // The file does not reach that far any more.
+                self.next().await
+            }
+            Next::Given(part) => part.inspect(|part| {
+                self.rest.start += part.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            }),
+        };
+        part.map(|part| part.map(BlobPart::Bytes))
+    }
+
+    /// Finds where the next bytes are; waits for a fill that runs.
+    async fn next_in_file(&mut self) -> Next {
+        if self.rest.is_empty() && !matches!(self.source, Reader::Passing(_) | Reader::Direct(_)) {
+            return Next::Given(None);
+        }
+        match &mut self.source {
+            Reader::File(file) => Next::InFile(file.clone(), self.rest.end),
+            Reader::Fill(_) => self.next_of_fill().await,
+            Reader::Passing(passing) => Next::Given(passing.next().await),
+            Reader::Direct(direct) => Next::Given(direct.next().await),
+        }
+    }
+
+    async fn next_of_fill(&mut self) -> Next {
         loop {
-            let Reader::Fill(progress) = &mut self.source else { return Some(Err(RegistryError::Internal)) };
+            let Reader::Fill(progress) = &mut self.source else {
+                return Next::failed(RegistryError::Internal);
+            };
             let step = step(&progress.borrow_and_update(), &self.rest);
             match step {
-                Step::Read(file, readable) => match self.read(&file, readable).await {
-                    Ok(bytes) => return Some(Ok(bytes)),
-                    Err(error) => {
-                        self.core.report_disk(&error);
-                        return self.leave_fill(None).await;
-                    }
-                },
-                Step::End => return None,
+                Step::Read(file, readable) => return Next::InFile(file, self.rest.end.min(readable)),
+                Step::End => return Next::Given(None),
                 Step::Wait if progress.changed().await.is_ok() => {}
-                Step::Wait => return Some(Err(RegistryError::Internal)),
+                Step::Wait => return Next::failed(RegistryError::Internal),
                 Step::Fail(failure) if failure.leaves_upstream() => {
-                    let Reader::Fill(progress) = &self.source else {
-                        return Some(Err(RegistryError::Internal));
-                    };
                     let file = progress.borrow().file.clone();
-                    return self.leave_fill(file).await;
+                    return Next::Given(self.leave_fill(file).await);
                 }
-                Step::Fail(failure) => return Some(Err(failure.into_error(&self.digest))),
+                Step::Fail(failure) => return Next::failed(failure.into_error(&self.origin.digest)),
             }
+        }
+    }
+
+    /// Goes on without a file that cannot be read.
+    async fn leave_file(&mut self) -> Option<Result<Bytes, RegistryError>> {
+        match self.source {
+            Reader::Fill(_) => self.leave_fill(None).await,
+            _ => self.go_on_directly(None, self.origin.size_bytes).await,
         }
     }
 
@@ -220,7 +297,7 @@ impl BlobStream {
         file: Option<BlobFile>,
         size_bytes: Option<u64>,
     ) -> Option<Result<Bytes, RegistryError>> {
-        let (core, repository, digest) = (&self.core, &self.repository, &self.digest);
+        let Origin { core, repository, digest, .. } = &*self.origin;
         match Direct::take_over(core, repository, digest, self.rest.clone(), size_bytes, file).await {
             Ok(direct) => {
                 let mut direct = Box::new(direct);
@@ -228,14 +305,14 @@ impl BlobStream {
                 self.source = Reader::Direct(direct);
                 part
             }
-            Err(error) => Some(Err(RegistryError::from_blob_fetch(error, &self.digest))),
+            Err(error) => Some(Err(RegistryError::from_blob_fetch(error, digest))),
         }
     }
+}
 
-    async fn read(&self, file: &BlobFile, readable: u64) -> Result<Bytes, BlobError> {
-        let length = self.rest.end.min(readable).saturating_sub(self.rest.start).min(CHUNK);
-        file.read_exact_at(self.rest.start, usize::try_from(length).unwrap_or(0)).await
-    }
+/// How much is read at once of what lies in a file up to `end`.
+fn chunk(rest: &Range<u64>, end: u64) -> usize {
+    usize::try_from(end.saturating_sub(rest.start).min(CHUNK)).unwrap_or(0)
 }
 
 fn step(progress: &Progress, rest: &Range<u64>) -> Step {

@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::broadcast::error::RecvError;
 
-pub use blob::{BlobStat, BlobStream, OpenBlob};
+pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, UseLog};
 pub use metrics::RegistryMetrics;

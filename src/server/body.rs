@@ -6,12 +6,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
-use crate::registry::{BlobStream, RegistryError};
+use super::transmit::{Outbox, Piece};
+use crate::registry::{BlobPart, BlobStream, RegistryError};
 
 /// The body of an answer.
 pub(super) struct ResponseBody {
@@ -26,11 +27,11 @@ enum Content {
     /// All at hand.
     Whole(Bytes),
     /// Comes as it is asked for.
-    Stream { parts: ByteStream, remaining_bytes: Option<u64> },
+    Stream { parts: PieceStream, remaining_bytes: Option<u64> },
 }
 
 /// The parts of a body, in order.
-pub(super) type ByteStream = BoxStream<'static, Result<Bytes, RegistryError>>;
+pub(super) type PieceStream = BoxStream<'static, Result<Piece, RegistryError>>;
 
 /// Why an answer is cut short.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ impl ResponseBody {
     }
 
     /// Content that comes; of `size_bytes`, where that is known.
-    pub(super) fn stream(parts: ByteStream, size_bytes: Option<u64>) -> Self {
+    pub(super) fn stream(parts: PieceStream, size_bytes: Option<u64>) -> Self {
         let content = match size_bytes {
             Some(0) => Content::Empty,
             remaining_bytes => Content::Stream { parts, remaining_bytes },
@@ -89,13 +90,13 @@ impl ResponseBody {
         }
     }
 
-    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Piece, BodyError>>> {
         match &mut self.content {
             Content::Empty => Poll::Ready(None),
             Content::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.content = Content::Empty;
-                Poll::Ready(Some(Ok(bytes)))
+                Poll::Ready(Some(Ok(bytes.into())))
             }
             Content::Stream { parts, remaining_bytes } => {
                 let part = ready!(parts.as_mut().poll_next(context));
@@ -111,16 +112,16 @@ impl ResponseBody {
 
 /// Holds a part against what was announced.
 fn accept_part(
-    part: Option<Result<Bytes, RegistryError>>,
+    part: Option<Result<Piece, RegistryError>>,
     remaining_bytes: &mut Option<u64>,
-) -> Option<Result<Bytes, BodyError>> {
+) -> Option<Result<Piece, BodyError>> {
     match (part, remaining_bytes) {
         (Some(Err(error)), _) => Some(Err(BodyError::Source(error))),
-        (Some(Ok(bytes)), None) => Some(Ok(bytes)),
-        (Some(Ok(bytes)), Some(remaining)) => match remaining.checked_sub(bytes.len() as u64) {
+        (Some(Ok(piece)), None) => Some(Ok(piece)),
+        (Some(Ok(piece)), Some(remaining)) => match remaining.checked_sub(piece.remaining() as u64) {
             Some(rest) => {
                 *remaining = rest;
-                Some(Ok(bytes))
+                Some(Ok(piece))
             }
             None => Some(Err(BodyError::Long)),
         },
@@ -130,18 +131,18 @@ fn accept_part(
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Piece>, BodyError>>> {
         let part = ready!(self.poll_part(context));
         let ended = matches!(self.content, Content::Empty);
         if let Some(exchange) = &mut self.exchange {
             match &part {
-                Some(Ok(bytes)) => exchange.record_sent(bytes.len()),
+                Some(Ok(piece)) => exchange.record_sent(piece.remaining()),
                 Some(Err(error)) => exchange.record_failure(error),
                 None => {}
             }
@@ -161,8 +162,24 @@ impl Body for ResponseBody {
     }
 }
 
-/// The parts of an opened blob. Costs one allocation a body and none a part.
-pub(super) fn blob_parts(blob: BlobStream) -> ByteStream {
+/// The parts of an opened blob; those that lie in files go to the outbox, where there is one. Costs one
+/// allocation a body and none a part.
+pub(super) fn blob_pieces(blob: BlobStream, outbox: Option<Outbox>) -> PieceStream {
+    let Some(outbox) = outbox else {
+        return blob_bytes(blob).map(|part| part.map(Piece::Bytes)).boxed();
+    };
+    stream::unfold((blob, outbox), |(mut blob, outbox)| async move {
+        let piece = blob.next_part().await?.map(|part| match part {
+            BlobPart::Bytes(bytes) => Piece::Bytes(bytes),
+            BlobPart::Stored(part) => outbox.put(part),
+        });
+        Some((piece, (blob, outbox)))
+    })
+    .boxed()
+}
+
+/// The bytes of an opened blob.
+pub(super) fn blob_bytes(blob: BlobStream) -> BoxStream<'static, Result<Bytes, RegistryError>> {
     stream::unfold(blob, |mut blob| async move {
         let part = blob.next().await?;
         Some((part, blob))
@@ -177,7 +194,8 @@ mod tests {
     use super::*;
 
     fn body_of(parts: &[&'static str], size_bytes: Option<u64>) -> ResponseBody {
-        let parts = parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect::<Vec<_>>();
+        let parts =
+            parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()).into())).collect::<Vec<_>>();
         ResponseBody::stream(stream::iter(parts).boxed(), size_bytes)
     }
 
@@ -201,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_of_the_source_is_no_end() {
-        let parts = [Ok(Bytes::from_static(b"abc")), Err(RegistryError::Internal)];
+        let parts = [Ok(Bytes::from_static(b"abc").into()), Err(RegistryError::Internal)];
         let mut body = ResponseBody::stream(stream::iter(parts).boxed(), None);
         assert!(body.frame().await.unwrap().is_ok());
         assert!(matches!(body.frame().await.unwrap(), Err(BodyError::Source(_))));

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use http_body::Body;
@@ -18,10 +17,11 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::io::{AsyncRead, AsyncWrite};
+use prometheus::IntCounter;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::transmit::{Carrier, Piece};
 use super::transport::{Activity, CutReason, Patience, Protocol, Transport, Verdict, Watched};
 use crate::runtime::Tasks;
 
@@ -42,6 +42,8 @@ pub(super) struct ConnectionSettings {
     pub(super) tasks: Tasks,
     /// Running requests are finished, no new ones are taken.
     pub(super) drain: CancellationToken,
+    /// Bytes that left by sendfile(2).
+    pub(super) sendfile_bytes: IntCounter,
 }
 
 /// How a connection ended.
@@ -66,10 +68,10 @@ pub(super) async fn serve_connection<T, S, F, B>(
     service: S,
 ) -> Result<(), ConnectionError>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Carrier + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Piece> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
     let activity = Arc::new(Activity::new());
@@ -79,11 +81,15 @@ where
         detected = detected => detected.map_err(|_elapsed| ConnectionError::NoHead)?,
         () = settings.drain.cancelled() => return Ok(()),
     };
-    let transport = transport.map_err(ConnectionError::Io)?;
+    let mut transport = transport.map_err(ConnectionError::Io)?;
     let protocol = transport.protocol();
+    let outbox = transport.carry_files(&settings.sendfile_bytes);
     let watched = Arc::clone(&activity);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let running = watched.begin_request();
+        if let Some(outbox) = &outbox {
+            request.extensions_mut().insert(outbox.clone());
+        }
         let answer = service(request);
         async move { Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, running))) }
     });

@@ -11,13 +11,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -25,7 +24,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{ConnectionSettings, serve_connection};
+use super::metrics::ServerMetrics;
 use super::tls::CertificateStore;
+use super::transmit::Piece;
 use super::transport::Patience;
 use crate::config::ServerConfig;
 use crate::runtime::{Backoff, Tasks};
@@ -57,6 +58,8 @@ pub(super) struct ListenerSettings {
     /// Clear text without.
     pub(super) tls: Option<Arc<CertificateStore>>,
     pub(super) open_connections: IntGauge,
+    /// Bytes that left by sendfile(2).
+    pub(super) sendfile_bytes: IntCounter,
     pub(super) tasks: Tasks,
 }
 
@@ -64,7 +67,7 @@ impl ListenerSettings {
     pub(super) fn new(
         config: &ServerConfig,
         tls: Option<Arc<CertificateStore>>,
-        open_connections: IntGauge,
+        metrics: &ServerMetrics,
         tasks: Tasks,
     ) -> Self {
         Self {
@@ -76,7 +79,8 @@ impl ListenerSettings {
             max_connections: config.max_connections,
             drain_timeout: config.drain_timeout,
             tls,
-            open_connections,
+            open_connections: metrics.open_connections(),
+            sendfile_bytes: metrics.sendfile_bytes(),
             tasks,
         }
     }
@@ -113,7 +117,7 @@ impl Listener {
     where
         S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B: Body<Data = Piece> + Send + Unpin + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
         let places = settings.max_connections.clamp(1, MAX_PLACES);
@@ -124,6 +128,7 @@ impl Listener {
                 patience: settings.patience,
                 tasks: settings.tasks.clone(),
                 drain: shutdown.clone(),
+                sendfile_bytes: settings.sendfile_bytes,
             },
             cut: CancellationToken::new(),
             open_connections: settings.open_connections,
@@ -161,7 +166,7 @@ impl<S, F, B> Acceptor<S>
 where
     S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B: Body<Data = Piece> + Send + Unpin + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
     async fn accept_all(&self, socket: TcpListener) {

@@ -21,6 +21,8 @@ pub struct ServerMetrics {
     cache_requests: IntCounterVec,
     /// Connections to the registry API that are open now.
     open_connections: IntGauge,
+    /// Bytes of bodies that left by sendfile(2).
+    sendfile_bytes: IntCounter,
 }
 
 impl ServerMetrics {
@@ -48,11 +50,16 @@ impl ServerMetrics {
         )?;
         let open_connections =
             IntGauge::new("open_connections", "Connections to the registry API that are open now.")?;
+        let sendfile_bytes = IntCounter::new(
+            "sendfile_bytes_total",
+            "Bytes of bodies that went from file to socket without being read.",
+        )?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(duration.clone()))?;
         registry.register(Box::new(bytes.clone()))?;
         registry.register(Box::new(cache_requests.clone()))?;
         registry.register(Box::new(open_connections.clone()))?;
+        registry.register(Box::new(sendfile_bytes.clone()))?;
         Ok(Self {
             requests,
             duration,
@@ -60,6 +67,7 @@ impl ServerMetrics {
             bytes_from_upstream: bytes.with_label_values(&["upstream"]),
             cache_requests,
             open_connections,
+            sendfile_bytes,
         })
     }
 
@@ -91,6 +99,10 @@ impl ServerMetrics {
 
     pub(super) fn open_connections(&self) -> IntGauge {
         self.open_connections.clone()
+    }
+
+    pub(super) fn sendfile_bytes(&self) -> IntCounter {
+        self.sendfile_bytes.clone()
     }
 }
 

@@ -19,6 +19,7 @@ pub mod route;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transmit;
 mod transport;
 
 use std::net::SocketAddr;
@@ -99,12 +100,8 @@ impl Server {
         let certificates = config.tls.as_ref().map(CertificateStore::load).transpose()?.map(Arc::new);
         let registry_listener = Listener::bind(&config.listen)?;
         let admin_listener = Listener::bind(&[config.admin_listen])?;
-        let settings = ListenerSettings::new(
-            config,
-            certificates.clone(),
-            services.metrics.open_connections(),
-            services.tasks.clone(),
-        );
+        let settings =
+            ListenerSettings::new(config, certificates.clone(), &services.metrics, services.tasks.clone());
         let external_host = config.external_url.as_ref().and_then(|url| url.authority());
         let external_host = external_host.map(ToString::to_string);
         Ok(Self { registry_listener, admin_listener, certificates, settings, external_host, services })

@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use super::transmit::{Carrier, Outbox, Transmitter, find_mark, poll_write_before_more};
 
 /// The protocol that a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,9 +229,10 @@ pub(super) struct Transport<T> {
     read_ahead: Bytes,
     protocol: Protocol,
     activity: Arc<Activity>,
+    transmitter: Option<Transmitter>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Transport<T> {
+impl<T: Carrier> Transport<T> {
     /// Reads as much as is needed to tell the protocol (RFC 9113, section 3.4: with prior knowledge,
     /// HTTP/2 begins with a preface that no HTTP/1.1 request begins with).
     pub(super) async fn detect(mut io: T, activity: Arc<Activity>) -> io::Result<Self> {
@@ -242,7 +246,43 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport<T> {
                 break Protocol::Http1;
             }
         };
-        Ok(Self { io, read_ahead: start.freeze(), protocol, activity })
+        Ok(Self { io, read_ahead: start.freeze(), protocol, activity, transmitter: None })
+    }
+
+    /// Lets answers send parts of files, where the connection can: then they are to be put into the outbox.
+    /// `sent` counts their bytes.
+    pub(super) fn carry_files(&mut self, sent: &IntCounter) -> Option<Outbox> {
+        if self.protocol != Protocol::Http1 {
+            return None;
+        }
+        self.io.plain_socket()?;
+        let outbox = Outbox::default();
+        self.transmitter = Some(Transmitter::new(outbox.clone(), sent.clone()));
+        Some(outbox)
+    }
+
+    /// Writes what stands before a mark, or else of the part of a file that the mark stands for.
+    fn poll_transmit(
+        &mut self,
+        context: &mut Context<'_>,
+        before: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let (Some(transmitter), Some(socket)) = (&mut self.transmitter, self.io.plain_socket()) else {
+            return Poll::Ready(Err(io::Error::other("a connection that sends no files was given one")));
+        };
+        loop {
+            // First of all: once the head is on its way, the file should follow at once.
+            ready!(transmitter.poll_ready(context))?;
+            let result = if before.is_empty() {
+                transmitter.poll_send(context, socket)
+            } else {
+                poll_write_before_more(context, socket, before)
+            };
+            self.activity.record_write(&result);
+            if !matches!(result, Poll::Ready(Ok(0))) {
+                return result;
+            }
+        }
     }
 
     pub(super) const fn protocol(&self) -> Protocol {
@@ -250,7 +290,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Transport<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Transport<T> {
+impl<T: Carrier> AsyncRead for Transport<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -270,7 +310,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Transport<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Transport<T> {
+impl<T: Carrier> AsyncWrite for Transport<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -286,6 +326,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Transport<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(marked) = find_mark(slices) {
+            return self.poll_transmit(context, &slices[..marked]);
+        }
         let result = Pin::new(&mut self.io).poll_write_vectored(context, slices);
         self.activity.record_write(&result);
         result

@@ -11,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use health::{Advice, ReadinessCheck};
 
+use super::transmit::Piece;
+
 /// A small body that is all at hand.
-type Body = Full<Bytes>;
+type Body = Full<Piece>;
 
 /// Answers requests to the administrator's listener.
 pub(super) struct Admin {
@@ -58,7 +60,7 @@ impl Admin {
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Full::new(Piece::Bytes(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -12,11 +12,12 @@ use http::{HeaderValue, Response, StatusCode};
 use super::{Answer, Call, content_headers, not_modified, set_single_part};
 use crate::oci::{Digest, MediaType, RangeSet};
 use crate::registry::{OpenBlob, RegistryError};
-use crate::server::body::{ByteStream, ResponseBody, blob_parts};
+use crate::server::body::{PieceStream, ResponseBody, blob_pieces};
 use crate::server::conditional::{names_digest, requested_ranges};
 use crate::server::metrics::ContentLabel;
 use crate::server::ranges::{Multipart, Partial};
 use crate::server::respond::Problem;
+use crate::server::transmit::Outbox;
 
 /// Answers GET and HEAD for a blob.
 pub(in crate::server) async fn answer_blob(call: &Call<'_>, digest: &Digest) -> Answer {
@@ -31,11 +32,12 @@ pub(in crate::server) async fn answer_blob(call: &Call<'_>, digest: &Digest) -> 
     let blob = call.registry.open_blob(call.context, call.repository, digest, ranges.as_ref()).await?;
     let mut response = content_headers(&blob.digest, ContentLabel::Blob, &blob.served);
     response.headers_mut().insert(CONTENT_TYPE, BLOB_TYPE);
+    let outbox = call.parts.extensions.get::<Outbox>().cloned();
     match (ranges, blob.size_bytes) {
-        (Some(ranges), Some(size_bytes)) => answer_ranges(response, blob, &ranges, size_bytes).await,
+        (Some(ranges), Some(size_bytes)) => answer_ranges(response, blob, outbox, &ranges, size_bytes).await,
         // Without a size there is no valid `Content-Range`, so the range is ignored.
         (_, size_bytes) => {
-            let parts = blob_parts(blob.read_all().await?);
+            let parts = blob_pieces(blob.read_all().await?, outbox);
             if let Some(size_bytes) = size_bytes {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size_bytes));
             }
@@ -58,6 +60,7 @@ async fn answer_without_body(call: &Call<'_>, digest: &Digest, is_known: bool) -
 async fn answer_ranges(
     mut response: Response<ResponseBody>,
     blob: OpenBlob,
+    outbox: Option<Outbox>,
     ranges: &RangeSet,
     size_bytes: u64,
 ) -> Answer {
@@ -65,7 +68,7 @@ async fn answer_ranges(
         .map_err(|refusal| Problem::range(refusal, size_bytes))?;
     match partial {
         Partial::Single(range) => {
-            let parts = blob_parts(blob.read(range.clone()).await?);
+            let parts = blob_pieces(blob.read(range.clone()).await?, outbox);
             set_single_part(&mut response, &range, size_bytes);
             Ok(response.map(|_empty| ResponseBody::stream(parts, Some(range.end - range.start))))
         }
@@ -76,8 +79,8 @@ async fn answer_ranges(
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
             let blob = Arc::new(blob);
             let read = move |range| {
-                let blob = Arc::clone(&blob);
-                async move { blob.read(range).await.map(blob_parts) }
+                let (blob, outbox) = (Arc::clone(&blob), outbox.clone());
+                async move { Ok(blob_pieces(blob.read(range).await?, outbox)) }
             };
             let parts = multipart_parts(read, multipart).await?;
             Ok(response.map(|_empty| ResponseBody::stream(parts, Some(body_bytes))))
@@ -87,10 +90,10 @@ async fn answer_ranges(
 
 /// The parts of a multipart body, read one range after the other. Comes back when the first range can
 /// be read, so that an error there is still an answer of its own.
-async fn multipart_parts<R, F>(read: R, multipart: Multipart) -> Result<ByteStream, RegistryError>
+async fn multipart_parts<R, F>(read: R, multipart: Multipart) -> Result<PieceStream, RegistryError>
 where
     R: Fn(Range<u64>) -> F + Send + 'static,
-    F: Future<Output = Result<ByteStream, RegistryError>> + Send + 'static,
+    F: Future<Output = Result<PieceStream, RegistryError>> + Send + 'static,
 {
     let (parts, end) = multipart.into_parts();
     let mut parts = parts.into_iter();
@@ -103,11 +106,11 @@ where
         async move { bytes.await.map(|bytes| with_head(head, bytes)) }
     });
     let others = others.map(|part| part.unwrap_or_else(|error| stream::iter([Err(error)]).boxed()));
-    Ok(stream::iter(first).chain(others).flatten().chain(stream::iter([Ok(end)])).boxed())
+    Ok(stream::iter(first).chain(others).flatten().chain(stream::iter([Ok(end.into())])).boxed())
 }
 
-fn with_head(head: Bytes, bytes: ByteStream) -> ByteStream {
-    stream::iter([Ok(head)]).chain(bytes).boxed()
+fn with_head(head: Bytes, bytes: PieceStream) -> PieceStream {
+    stream::iter([Ok(head.into())]).chain(bytes).boxed()
 }
 
 const BLOB_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -121,10 +124,10 @@ mod tests {
     const CONTENT: &[u8] = b"0123456789";
 
     /// Two bytes at a time, so that a part comes in several pieces.
-    fn read(range: Range<u64>) -> ByteStream {
+    fn read(range: Range<u64>) -> PieceStream {
         let position = |at: u64| usize::try_from(at).unwrap();
         let bytes = &CONTENT[position(range.start)..position(range.end)];
-        stream::iter(bytes.chunks(2).map(|piece| Ok(Bytes::from_static(piece)))).boxed()
+        stream::iter(bytes.chunks(2).map(|piece| Ok(Bytes::from_static(piece).into()))).boxed()
     }
 
     fn plan(ranges: &str) -> Multipart {

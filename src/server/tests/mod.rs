@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::body::ResponseBody;
 use super::listener::{Listener, ListenerSettings};
 use super::tls::CertificateStore;
+use super::transmit::Piece;
 use super::transport::Patience;
 use crate::registry::RegistryError;
 use crate::runtime::Tasks;
@@ -47,6 +48,7 @@ fn settings() -> ListenerSettings {
         drain_timeout: LONG,
         tls: None,
         open_connections: IntGauge::new("open", "open").unwrap(),
+        sendfile_bytes: IntCounter::new("sent", "sent").unwrap(),
         tasks: Tasks::new(),
     }
 }
@@ -82,19 +84,22 @@ async fn say_version(request: Request<Incoming>) -> Response<ResponseBody> {
     Response::new(ResponseBody::whole(format!("{:?}", request.version())))
 }
 
+type Part = Result<Bytes, RegistryError>;
+
 /// A body whose parts come through a channel.
-fn fed_body(size_bytes: Option<u64>) -> (mpsc::Sender<Result<Bytes, RegistryError>>, ResponseBody) {
+fn fed_body(size_bytes: Option<u64>) -> (mpsc::Sender<Part>, ResponseBody) {
     let (sender, receiver) = mpsc::channel(1);
-    let parts = futures_util::stream::unfold(receiver, |mut receiver| async move {
+    let parts = futures_util::stream::unfold(receiver, |mut receiver: mpsc::Receiver<Part>| async move {
         receiver.recv().await.map(|part| (part, receiver))
     });
-    (sender, ResponseBody::stream(parts.boxed(), size_bytes))
+    let pieces = parts.map(|part| part.map(Piece::Bytes));
+    (sender, ResponseBody::stream(pieces.boxed(), size_bytes))
 }
 
 /// A body that never ends, of parts of 64 KiB.
 fn endless_body() -> ResponseBody {
     let part = Bytes::from(vec![7; 64 * 1024]);
-    let parts = futures_util::stream::repeat_with(move || Ok(part.clone()));
+    let parts = futures_util::stream::repeat_with(move || Ok(Piece::Bytes(part.clone())));
     ResponseBody::stream(parts.boxed(), None)
 }
 
