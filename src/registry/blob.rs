@@ -10,6 +10,7 @@ use super::core::Core;
 use super::direct::{Direct, Passing, is_clear_of_end};
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::repository::Repository;
+use super::stored::Stored;
 use super::{RegistryError, Served};
 use crate::blobs::{BlobFile, FileSlice};
 use crate::oci::Digest;
@@ -47,7 +48,7 @@ pub struct OpenBlob {
 /// Where the bytes come from.
 pub(super) enum Source {
     /// The store.
-    Stored(BlobFile),
+    Stored(Stored),
     /// A fill, running or just done.
     Filling(Arc<Fill>),
     /// Upstream, range by range: small ranges far ahead of any fill.
@@ -66,7 +67,8 @@ impl OpenBlob {
             return Err(RegistryError::UpstreamBroken(UpstreamError::Broken { upstream, reason }));
         }
         let source = match &self.source {
-            Source::Stored(file) => Reader::File(file.clone()),
+            Source::Stored(Stored::Small(bytes)) => Reader::Small(bytes.clone()),
+            Source::Stored(Stored::File(file)) => Reader::File(file.clone()),
             Source::Filling(fill) => Reader::Fill(fill.progress()),
             Source::Ranges => match self.pass_range(&range).await? {
                 Some(passing) => passing,
@@ -168,6 +170,7 @@ impl StoredPart {
 }
 
 enum Reader {
+    Small(Bytes),
     File(BlobFile),
     Fill(watch::Receiver<Progress>),
     Passing(Box<Passing>),
@@ -244,6 +247,10 @@ impl BlobStream {
             return Next::Given(None);
         }
         match &mut self.source {
+            Reader::Small(bytes) => {
+                let index = |position: u64| usize::try_from(position).unwrap_or(usize::MAX).min(bytes.len());
+                Next::Given(Some(Ok(bytes.slice(index(self.rest.start)..index(self.rest.end)))))
+            }
             Reader::File(file) => Next::InFile(file.clone(), self.rest.end),
             Reader::Fill(_) => self.next_of_fill().await,
             Reader::Passing(passing) => Next::Given(passing.next().await),

@@ -47,6 +47,8 @@ pub(super) enum Question {
 /// The caches of the hit path.
 pub(super) struct Memory {
     pub(super) manifests: Cache<Digest, Arc<StoredManifest>>,
+    /// Blobs so small that they are not worth the way to their files.
+    pub(super) small_blobs: Cache<Digest, Bytes>,
     pub(super) tags: Cache<TagKey, TagObservation>,
     pub(super) proofs: Cache<ProofKey, AccessProof>,
     /// Sizes of stored blobs in bytes, as the index says; a digest's size never changes.
@@ -61,8 +63,12 @@ impl Memory {
         let share = |part: u64| budget_bytes / 100 * part;
         Self {
             manifests: Cache::builder()
-                .max_capacity(share(60))
+                .max_capacity(share(45))
                 .weigher(|_, manifest: &Arc<StoredManifest>| weight(manifest.body.len()))
+                .build(),
+            small_blobs: Cache::builder()
+                .max_capacity(share(15))
+                .weigher(|_, bytes: &Bytes| weight(bytes.len()))
                 .build(),
             tags: Cache::builder()
                 .max_capacity(share(15))
@@ -111,6 +117,7 @@ impl Memory {
     /// Forgets everything that an event could have invalidated: events were lost.
     pub(super) fn forget_all(&self) {
         self.manifests.invalidate_all();
+        self.small_blobs.invalidate_all();
         self.tags.invalidate_all();
         self.proofs.invalidate_all();
         self.sizes.invalidate_all();

@@ -175,7 +175,10 @@ impl Registry {
                 let id = crate::metadata::RepositoryId { upstream: upstream.into(), name: repository };
                 self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any)).await;
             }
-            Event::ContentRemoved { digest } => self.0.memory.manifests.invalidate(&digest).await,
+            Event::ContentRemoved { digest } => {
+                self.0.memory.manifests.invalidate(&digest).await;
+                self.0.memory.small_blobs.invalidate(&digest).await;
+            }
         }
     }
 

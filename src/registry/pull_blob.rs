@@ -8,7 +8,7 @@ use super::core::Core;
 use super::direct::is_clear_of_end;
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::memory::Question;
-use super::stored::open_whole;
+use super::stored::{Stored, find_stored};
 use super::{BlobStat, CacheResult, OpenBlob, RegistryError, Repository, Served};
 use crate::auth::{RequestContext, policy};
 use crate::blobs::BlobFile;
@@ -39,8 +39,8 @@ pub(super) async fn open(
 ) -> Result<OpenBlob, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
     let request = Request::locate(core, repository, digest).await;
-    match open_whole(core, digest).await {
-        Ok(Some(file)) => request.open_stored(file).await,
+    match find_stored(core, digest).await {
+        Ok(Some(stored)) => request.open_stored(stored).await,
         Ok(None) => {
             request.require_no_failure().await?;
             request.open_missing(ranges).await
@@ -111,15 +111,15 @@ impl<'a> Request<'a> {
     }
 
     /// Serves from the store, once the repository has shown that it has the blob.
-    async fn open_stored(&self, file: BlobFile) -> Result<OpenBlob, RegistryError> {
+    async fn open_stored(&self, stored: Stored) -> Result<OpenBlob, RegistryError> {
         let mut result = CacheResult::Hit;
         if self.proof.is_none() {
             self.confirm().await?;
             result = CacheResult::Revalidated;
         }
         self.core.uses.note_use(&self.digest);
-        let size_bytes = Some(file.size_bytes());
-        Ok(self.opened(Source::Stored(file), size_bytes, self.served(result)))
+        let size_bytes = Some(stored.size_bytes());
+        Ok(self.opened(Source::Stored(stored), size_bytes, self.served(result)))
     }
 
     async fn open_missing(&self, ranges: Option<&RangeSet>) -> Result<OpenBlob, RegistryError> {

@@ -1,8 +1,52 @@
 //! Blobs on this node's disk, looked at before they are trusted.
 
+use bytes::Bytes;
+
 use super::core::Core;
 use crate::blobs::{BlobError, BlobFile};
 use crate::oci::Digest;
+
+/// A blob of up to this size is kept in memory: a copy of it costs less than the way to its file.
+const SMALL_BLOB: u64 = 64 * 1024;
+
+/// A blob that is stored here.
+pub(super) enum Stored {
+    /// In memory, with the right digest.
+    Small(Bytes),
+    /// On the disk, with the right size.
+    File(BlobFile),
+}
+
+impl Stored {
+    pub(super) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Small(bytes) => bytes.len() as u64,
+            Self::File(file) => file.size_bytes(),
+        }
+    }
+}
+
+/// Finds a stored blob. A small one comes from memory, where it gets only with its digest compared.
+pub(super) async fn find_stored(core: &Core, digest: &Digest) -> Result<Option<Stored>, BlobError> {
+    if let Some(bytes) = core.memory.small_blobs.get(digest).await {
+        return Ok(Some(Stored::Small(bytes)));
+    }
+    let Some(file) = open_whole(core, digest).await? else { return Ok(None) };
+    if file.size_bytes() > SMALL_BLOB {
+        return Ok(Some(Stored::File(file)));
+    }
+    let bytes = file.read_exact_at(0, usize::try_from(file.size_bytes()).unwrap_or(0)).await?;
+    if Digest::of(digest.algorithm(), &bytes) != *digest {
+        tracing::error!(
+            blob.digest = %digest,
+            "stored content does not have its digest, it is removed and fetched again"
+        );
+        discard(core, digest).await;
+        return Ok(None);
+    }
+    core.memory.small_blobs.insert(*digest, bytes.clone()).await;
+    Ok(Some(Stored::Small(bytes)))
+}
 
 /// Opens a stored blob. A file of another size than the index says was damaged: it is removed and counts
 /// as missing, also where it cannot be removed.
@@ -13,13 +57,19 @@ pub(super) async fn open_whole(core: &Core, digest: &Digest) -> Result<Option<Bl
     if expected_bytes == file.size_bytes() {
         return Ok(Some(file));
     }
-    core.metrics.integrity_failure("store");
     tracing::error!(
         blob.digest = %digest,
         expected_bytes,
         found_bytes = file.size_bytes(),
         "stored content has the wrong size, it is removed and fetched again"
     );
+    discard(core, digest).await;
+    Ok(None)
+}
+
+/// Removes damaged content, which counts as missing from then on.
+async fn discard(core: &Core, digest: &Digest) {
+    core.metrics.integrity_failure("store");
     match core.blobs.remove(digest).await {
         Ok(_was_stored) => {
             if let Err(error) = core.index.remove_content(&[*digest]).await {
@@ -29,7 +79,6 @@ pub(super) async fn open_whole(core: &Core, digest: &Digest) -> Result<Option<Bl
         // The row stays: without it, the file would be trusted by its name.
         Err(error) => core.report_disk(&error),
     }
-    Ok(None)
 }
 
 /// What the index says of a blob's size; from memory, once it said so.

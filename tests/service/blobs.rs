@@ -1,7 +1,9 @@
 //! Whole blobs (items 30, 31, 46-53).
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::content::{Content, Image, OCI_MANIFEST, OCTETS};
-use crate::harness::{Section, Setup, Tidegate};
+use crate::harness::{Section, Setup, Tidegate, until};
 use crate::upstream::{Kind, Upstream, any, blob, everything, redirect, serve, status};
 
 #[tokio::test]
@@ -208,4 +210,78 @@ async fn cache_status_tells_how_an_answer_came_about() {
     let cold = tidegate.fetch(&image.blob_path(&image.config)).await;
     assert!(cold.cache_status().contains("fwd=uri-miss"), "{}", cold.cache_status());
     assert!(upstream.count(&everything()) > 0);
+}
+
+#[tokio::test]
+async fn blobs_leave_by_sendfile_cold_and_warm_whole_and_in_parts() {
+    const SIZE: usize = 3_000_000;
+    let upstream = Upstream::start().await;
+    let image = upstream.make_image("library/app", "1", &[SIZE]);
+    let tidegate = Tidegate::start(&upstream).await;
+    let bytes = &image.layers[0].bytes;
+    let mut received = 0;
+    let sent = async || tidegate.metrics().await.sum("tidegate_sendfile_bytes_total", &[]);
+    let is = |sum: f64, bytes: usize| (sum - f64::from(u32::try_from(bytes).unwrap())).abs() < 0.5;
+    for range in [None, None, Some(100..2_500_000), Some(SIZE - 10..SIZE)] {
+        let mut request = tidegate.get(&image.layer_path(0));
+        if let Some(range) = &range {
+            request = request.header("range", &format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let answer = request.send().await;
+        assert!(answer.body == bytes[range.clone().unwrap_or(0..SIZE)], "{range:?}");
+        received += answer.body.len();
+        until("the count of what came", async || is(sent().await, received)).await;
+    }
+    // Several ranges have heads between them; over HTTP/2, all bytes are framed.
+    let request = tidegate.get(&image.layer_path(0)).header("range", "bytes=0-9,1000000-1999999");
+    let body = request.send().await.body;
+    assert!(body.windows(1_000_000).any(|window| *window == bytes[1_000_000..2_000_000]));
+    until("the count of the ranges", async || is(sent().await, received + 1_000_010)).await;
+    let over_http2 = tidegate.client().http2().get(&image.layer_path(0)).send().await;
+    assert!(over_http2.body == *bytes);
+    assert!(is(sent().await, received + 1_000_010));
+}
+
+#[tokio::test]
+async fn requests_in_a_row_on_one_connection_do_not_mix_their_files() {
+    let upstream = Upstream::start().await;
+    let image = upstream.make_image("library/app", "1", &[2_000_000, 300, 1_500_000]);
+    let tidegate = Tidegate::start(&upstream).await;
+    tidegate.pull(&image).await;
+    let mut stream = tokio::net::TcpStream::connect(tidegate.address()).await.unwrap();
+    let mut expected = Vec::new();
+    for layer in [0, 1, 2, 0] {
+        let request = format!("GET {} HTTP/1.1\r\nhost: tidegate\r\n\r\n", image.layer_path(layer));
+        stream.write_all(request.as_bytes()).await.unwrap();
+        expected.push(&image.layers[layer].bytes);
+    }
+    let request = format!("GET {} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", image.tag_path());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    expected.push(&image.manifest.bytes);
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).await.unwrap();
+    let mut rest = received.as_slice();
+    for bytes in expected {
+        let head = rest.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        assert!(rest[head..].starts_with(bytes), "{}", String::from_utf8_lossy(&rest[..head]));
+        rest = &rest[head + bytes.len()..];
+    }
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_small_blob_that_was_altered_on_the_disk_is_fetched_again() {
+    let upstream = Upstream::start().await;
+    let image = upstream.make_image("library/app", "1", &[5_000]);
+    let mut tidegate =
+        Setup::new().upstream(Section::hub(&upstream)).with_warnings().with_log("digest").start().await;
+    tidegate.pull(&image).await;
+    let path = tidegate.stored_path(&image.layers[0].digest);
+    until("the file in its place", async || path.exists()).await;
+    tidegate.restart().await;
+    std::fs::write(&path, vec![b'x'; 5_000]).unwrap();
+    let answer = tidegate.fetch(&image.layer_path(0)).await;
+    assert!(answer.status == 200 && answer.body == image.layers[0].bytes);
+    let metrics = tidegate.metrics().await;
+    assert!((metrics.sum("tidegate_integrity_failures_total", &[("where", "store")]) - 1.0).abs() < 0.5);
 }

@@ -134,20 +134,22 @@ async fn a_wrong_blob_is_not_completed_on_a_full_disk_either() {
 #[tokio::test]
 async fn a_stored_file_that_fails_half_way_costs_its_readers_nothing() {
     const SIZE: usize = 48 * MIB;
-    let upstream = Upstream::start().await;
-    let image = upstream.make_image("library/app", "1", &[SIZE]);
-    let tidegate =
-        Setup::new().upstream(Section::hub(&upstream)).with_warnings().with_log("disk").with_log("store");
-    let tidegate = tidegate.start().await;
-    tidegate.pull(&image).await;
-    let mut reading = tidegate.get(&image.layer_path(0)).open().await;
-    let beginning = reading.read_at_least(1).await;
-    let hex = image.layers[0].digest.trim_start_matches("sha256:");
-    let file = tidegate.data().join("content/sha256").join(&hex[..2]).join(hex);
-    // Far behind what fits into the buffers between the two.
-    std::fs::File::options().write(true).open(file).unwrap().set_len(SIZE as u64 - 1000).unwrap();
-    assert!(reading.equals(&image.layers[0].bytes[beginning.len()..]).await);
-    upstream.forget_requests();
-    tidegate.pull(&image).await;
-    assert_eq!(upstream.count(&any(Kind::Blob)), 1, "it was fetched again");
+    // Far behind what fits into the buffers between the two; and all that was not sent.
+    for left_bytes in [SIZE as u64 - 1000, 0] {
+        let upstream = Upstream::start().await;
+        let image = upstream.make_image("library/app", "1", &[SIZE]);
+        let tidegate =
+            Setup::new().upstream(Section::hub(&upstream)).with_warnings().with_log("disk").with_log("store");
+        let tidegate = tidegate.start().await;
+        tidegate.pull(&image).await;
+        let path = tidegate.stored_path(&image.layers[0].digest);
+        crate::harness::until("the file in its place", async || path.exists()).await;
+        let mut reading = tidegate.get(&image.layer_path(0)).open().await;
+        let beginning = reading.read_at_least(1).await;
+        std::fs::File::options().write(true).open(path).unwrap().set_len(left_bytes).unwrap();
+        assert!(reading.equals(&image.layers[0].bytes[beginning.len()..]).await, "cut to {left_bytes}");
+        upstream.forget_requests();
+        tidegate.pull(&image).await;
+        assert_eq!(upstream.count(&any(Kind::Blob)), 1, "it was fetched again");
+    }
 }

@@ -105,6 +105,12 @@ impl Tidegate {
         self.setup.data_of(self.directory.path())
     }
 
+    /// Where it keeps a blob.
+    pub(crate) fn stored_path(&self, digest: &str) -> PathBuf {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        self.data().join("content").join(algorithm).join(&hex[..2]).join(hex)
+    }
+
     /// Its own directory, with the configuration.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
