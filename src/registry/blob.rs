@@ -21,7 +21,7 @@ const CHUNK: u64 = 128 * 1024;
 
 /// How much of a file is given out at once to be sent, in bytes: what the record of an answer that is cut is
 /// too high by at most, and no longer than a task may keep its thread.
-const PART: u64 = 1024 * 1024;
+const PART: u64 = 2 * 1024 * 1024;
 
 /// What is known of a blob without its bytes.
 #[derive(Clone, Debug)]
