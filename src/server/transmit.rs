@@ -249,3 +249,27 @@ fn poll_io(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_as_long_as_its_part_and_shows_one_byte() {
+        let mut mark = Piece::Mark { remaining: 5_000_000 };
+        assert_eq!((mark.remaining(), mark.chunk().len()), (5_000_000, 1));
+        mark.advance(4_999_999);
+        assert_eq!((mark.remaining(), mark.chunk().len()), (1, 1));
+        mark.advance(1);
+        assert!(!mark.has_remaining() && mark.chunk().is_empty());
+    }
+
+    #[test]
+    fn marks_are_found_by_their_place_not_by_their_content() {
+        let (mark, same) = (Piece::Mark { remaining: 7 }, Piece::from(Bytes::copy_from_slice(&MARK)));
+        let head = IoSlice::new(b"HTTP/1.1 200 OK");
+        let slices = [head, IoSlice::new(same.chunk()), IoSlice::new(mark.chunk()), IoSlice::new(b"\r\n")];
+        assert_eq!(find_mark(&slices), Some(2));
+        assert_eq!(find_mark(&slices[..2]), None);
+    }
+}

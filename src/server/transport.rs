@@ -236,13 +236,16 @@ impl<T: Carrier> Transport<T> {
     /// Reads as much as is needed to tell the protocol (RFC 9113, section 3.4: with prior knowledge,
     /// HTTP/2 begins with a preface that no HTTP/1.1 request begins with).
     pub(super) async fn detect(mut io: T, activity: Arc<Activity>) -> io::Result<Self> {
-        let mut start = BytesMut::with_capacity(PREFACE.len());
+        // A whole head, mostly: more is read where a client sends the preface in pieces.
+        let mut start = BytesMut::with_capacity(FIRST_READ);
         let protocol = loop {
-            if start.len() >= PREFACE.len() {
+            if start.starts_with(PREFACE) {
                 break Protocol::Http2;
             }
-            let count = (&mut io).take((PREFACE.len() - start.len()) as u64).read_buf(&mut start).await?;
-            if count == 0 || !PREFACE.starts_with(&start) {
+            if start.len() >= PREFACE.len() || !PREFACE.starts_with(&start) {
+                break Protocol::Http1;
+            }
+            if (&mut io).take(FIRST_READ as u64).read_buf(&mut start).await? == 0 {
                 break Protocol::Http1;
             }
         };
@@ -348,6 +351,9 @@ impl<T: Carrier> AsyncWrite for Transport<T> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+/// How much is read at first, in bytes.
+const FIRST_READ: usize = 2048;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
