@@ -1,0 +1,116 @@
+"""What is asked of a run: the arguments of `benches/run`."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+GROUPS = {
+    "hit": "a cached 1 GiB blob with 1, 8 and 64 connections",
+    "blobs": "cached blobs of 1 MiB and 4 KiB",
+    "manifest": "a cached manifest by digest and by tag",
+    "tls-hit": "as hit, over TLS 1.3",
+    "tls-blobs": "as blobs, over TLS 1.3",
+    "tls-manifest": "as manifest, over TLS 1.3",
+    "http2": "blobs and manifests over HTTP/2 and TLS 1.3",
+    "cold": "a blob that no cache has yet, upstream fast and slow",
+    "crowd": "32 and 200 clients on one blob that no cache has yet, upstream fast and slow",
+    "memory": "resident memory: idle, and with 1,000 slow and 1,000 idle connections",
+    "start": "start to ready: empty, and with 100,000 cached blobs",
+}
+
+SERVERS = ["nginx", "nginx-cache", "docker-registry", "varnish"]
+
+
+@dataclass(frozen=True)
+class Binary:
+    """A build of Tidegate, and what the tables call it."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments, checked."""
+
+    binaries: list[Binary]
+    groups: list[str]
+    peers: list[str]
+    rounds: int
+    seconds: float
+    quick: bool
+    directory: Path | None
+    output: Path | None
+
+
+def parse(arguments: list[str], repository: Path) -> Options:
+    """Reads the arguments; ends the program with a message where they are wrong."""
+    parser = argparse.ArgumentParser(prog="benches/run", description=__doc__, epilog=epilog(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", action="append", metavar="[NAME=]PATH", default=[],
+                        help="a release build to measure; several are measured beside each other "
+                             "(default: build this working tree)")
+    parser.add_argument("--only", metavar="GROUP,…", help="only these groups; tls stands for all tls-…")
+    parser.add_argument("--servers", metavar="NAME,…", help=f"only these peers, of {', '.join(SERVERS)}; "
+                                                             "nginx is always there, for the ratios")
+    parser.add_argument("--rounds", type=int, help="rounds, of which the median counts (5; with --quick 1)")
+    parser.add_argument("--seconds", type=float, help="seconds for each row of a round (2; with --quick 1)")
+    parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
+    parser.add_argument("--directory", type=Path, help="where temporary files go (default: $TMPDIR or /tmp)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the file for the results "
+                        "(default: benches/RESULTS.md for a full run without --only, --servers and --quick)")
+    values = parser.parse_args(arguments)
+    is_full = not (values.only or values.servers or values.quick or values.binary)
+    output = values.output or (repository / "benches" / "RESULTS.md" if is_full else None)
+    return Options(
+        binaries=[read_binary(text, index, parser) for index, text in enumerate(values.binary)],
+        groups=select_groups(values.only, parser),
+        peers=select_peers(values.servers, parser),
+        rounds=values.rounds or (1 if values.quick else 5),
+        seconds=values.seconds or (1.0 if values.quick else 2.0),
+        quick=values.quick,
+        directory=values.directory,
+        output=output,
+    )
+
+
+def epilog() -> str:
+    """The groups, one a line."""
+    return "groups:\n" + "\n".join(f"  {name:13} {text}" for name, text in GROUPS.items())
+
+
+def read_binary(text: str, index: int, parser: argparse.ArgumentParser) -> Binary:
+    """Reads `[NAME=]PATH`."""
+    name, separator, path = text.rpartition("=")
+    file = Path(path).resolve()
+    if not file.is_file():
+        parser.error(f"--binary: there is no {file}")
+    if separator:
+        return Binary(f"Tidegate ({name})", file)
+    return Binary("Tidegate" if index == 0 else f"Tidegate ({index + 1})", file)
+
+
+def select_groups(text: str | None, parser: argparse.ArgumentParser) -> list[str]:
+    """The groups that are asked for, in the order of the tables."""
+    if text is None:
+        return list(GROUPS)
+    asked = text.split(",")
+    for name in asked:
+        if not any(matches(group, name) for group in GROUPS):
+            parser.error(f"--only: there is no group {name}")
+    return [group for group in GROUPS if any(matches(group, name) for name in asked)]
+
+
+def matches(group: str, name: str) -> bool:
+    """Whether `name` stands for the group."""
+    return group == name or group.startswith(name + "-")
+
+
+def select_peers(text: str | None, parser: argparse.ArgumentParser) -> list[str]:
+    """The peers that are asked for."""
+    if text is None:
+        return SERVERS
+    asked = set(text.split(",")) - {"tidegate"}
+    if not asked <= set(SERVERS):
+        parser.error(f"--servers: there is no {', '.join(asked - set(SERVERS))}")
+    return [name for name in SERVERS if name in asked or name == "nginx"]
