@@ -15,7 +15,11 @@ from .bench import Bench, prepare
 from .options import Binary
 from .processes import Stopped
 from .rows import hits
+from .rows.cold import Cold
+from .rows.crowd import Crowd
+from .rows.memory import Memory
 from .rows.plan import Plan
+from .rows.start import Start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -61,7 +65,8 @@ def run(bench: Bench) -> None:
 
 def all_plans(bench: Bench) -> list[Plan]:
     """The plans of the groups that are asked for, in the order of the tables."""
-    return hits.plans(bench)
+    others = {"cold": Cold, "crowd": Crowd, "memory": Memory, "start": Start}
+    return hits.plans(bench) + [plan(bench) for key, plan in others.items() if key in bench.options.groups]
 
 
 def build() -> Binary:

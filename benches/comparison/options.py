@@ -11,7 +11,8 @@ GROUPS = {
     "tls-hit": "as hit, over TLS 1.3",
     "tls-blobs": "as blobs, over TLS 1.3",
     "tls-manifest": "as manifest, over TLS 1.3",
-    "http2": "blobs and manifests over HTTP/2 and TLS 1.3",
+    "http2-hit": "cached blobs over HTTP/2 and TLS 1.3",
+    "http2-manifest": "a cached manifest over HTTP/2 and TLS 1.3",
     "cold": "a blob that no cache has yet, upstream fast and slow",
     "crowd": "32 and 200 clients on one blob that no cache has yet, upstream fast and slow",
     "memory": "resident memory: idle, and with 1,000 slow and 1,000 idle connections",
@@ -50,7 +51,7 @@ def parse(arguments: list[str], repository: Path) -> Options:
     parser.add_argument("--binary", action="append", metavar="[NAME=]PATH", default=[],
                         help="a release build to measure; several are measured beside each other "
                              "(default: build this working tree)")
-    parser.add_argument("--only", metavar="GROUP,…", help="only these groups; tls stands for all tls-…")
+    parser.add_argument("--only", metavar="GROUP,…", help="only these groups; tls stands for all tls-…, http2 likewise")
     parser.add_argument("--servers", metavar="NAME,…", help=f"only these peers, of {', '.join(SERVERS)}; "
                                                              "nginx is always there, for the ratios")
     parser.add_argument("--rounds", type=int, help="rounds, of which the median counts (5; with --quick 1)")

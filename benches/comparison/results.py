@@ -52,6 +52,12 @@ class Group:
                 row = ""
         return "\n".join(lines) + "\n"
 
+    def medians(self, measure: str) -> list[tuple[float, str]]:
+        """Each line's median of a measure, with the line's name."""
+        return [(median(own), f"{self.title}, {row}, {server}")
+                for row, servers in self.values.items() for server, rounds in servers.items()
+                if (own := [measures[measure] for measures in rounds if measure in measures])]
+
     def cells(self, servers: dict[str, list[dict[str, float]]], rounds: list[dict[str, float]]) -> list[str]:
         """The numbers of one line."""
         cells = []

@@ -1,28 +1,17 @@
 """wrk: how many small answers a second, and how long the slow ones take."""
 
 import re
-from dataclasses import dataclass
 
 from ..content import MANIFEST_TYPE, Item
 from ..processes import Stopped, run_load
 from ..servers.server import Running
 from .ciphers import environment_with_one_cipher
+from .requests import Requests
 
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What came, as wrk says."""
-
-    requests: int
-    seconds: float
-    p50_ms: float
-    p99_ms: float
-    cpu_seconds: float
-
-
-def run(running: Running, item: Item, connections: int, seconds: float, threads: int) -> Answered:
+def run(running: Running, item: Item, connections: int, seconds: float, threads: int) -> Requests:
     """Asks for an item again and again; every answer must be a success."""
     scheme = "https" if running.tls else "http"
     output, cpu_seconds = run_load(
@@ -32,8 +21,8 @@ def run(running: Running, item: Item, connections: int, seconds: float, threads:
         environment_with_one_cipher())
     if "Non-2xx" in output or "Socket errors" in output:
         raise Stopped(f"wrk met errors:\n{output}")
-    requests, taken = re.search(r"(\d+) requests in ([0-9.]+)s", output).groups()
-    return Answered(int(requests), float(taken), percentile(output, 50), percentile(output, 99), cpu_seconds)
+    count, taken = re.search(r"(\d+) requests in ([0-9.]+)s", output).groups()
+    return Requests(int(count), float(taken), cpu_seconds, percentile(output, 50), percentile(output, 99))
 
 
 def percentile(output: str, percent: int) -> float:

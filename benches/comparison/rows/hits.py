@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from .. import http_client
 from ..bench import Bench
 from ..content import Item
-from ..loads import wrk
+from ..loads import h2load, wrk
+from ..loads.requests import Requests
 from ..processes import wait_until
 from ..results import Group
 from ..servers import nginx
 from ..servers.nginx import CachingNginx
 from ..servers.server import Running, Server
 from ..servers.varnish import Varnish
-from .measures import (REQUEST_COLUMNS, TRANSFER_COLUMNS, counted_measures, request_measures, transfer_measures,
-                       with_server_cpu)
+from .measures import REQUEST_COLUMNS, TRANSFER_COLUMNS, request_measures, transfer_measures, with_server_cpu
 from .plan import Plan
 
 CONNECTIONS = 64
@@ -44,12 +44,13 @@ class Hits(Plan):
         return list({row.group.key: row.group for row in self.rows}.values())
 
     def run_round(self) -> None:
-        with nginx.upstream(self.bench.directory / "upstream", self.bench.content) as upstream:
-            for server in self.servers:
+        for server in self.servers:
+            with nginx.upstream(self.bench.directory / "upstream", self.bench.content) as upstream:
                 with server.started(upstream.port, self.tls) as running:
                     self.warm(server, running)
                     for row in self.rows:
                         row.group.record(row.name, server.title, row.measure(self.bench, running))
+                upstream.require_hits(server.title, self.bench.content.huge)
 
     def warm(self, server: Server, running: Running) -> None:
         """Has the server fetch and keep everything; in the first round, what it then serves is compared."""
@@ -89,7 +90,23 @@ def all_rows(bench: Bench, prefix: str, over: str, tls: bool) -> list[Row]:
     rows.append(Row(blobs, "4 KiB", requests(content.small)))
     rows.append(Row(manifest, "by digest", requests(content.manifest)))
     rows.append(Row(manifest, "by tag", requests(content.tag)))
-    return rows
+    return rows + http2_rows(bench) if tls else rows
+
+
+def http2_rows(bench: Bench) -> list[Row]:
+    """Rows over HTTP/2, which needs TLS."""
+    content = bench.content
+    hit = Group("http2-hit", "Cached blobs over HTTP/2",
+                "TLS 1.3 as above. One stream a connection, windows of 16 MiB. Load: h2load.", TRANSFER_COLUMNS)
+    manifest = Group("http2-manifest", "Cached manifest of 4 KiB over HTTP/2",
+                     "TLS 1.3 as above. Load: h2load.", REQUEST_COLUMNS)
+    return [
+        Row(hit, "1 GiB, 1 connection", http2_transfer(content.huge, 1, 1)),
+        Row(hit, "128 MiB, 8 connections", http2_transfer(content.large, 8, 16)),
+        Row(manifest, "by digest, 64 connections, 1 stream each", http2_requests(content.manifest, 64, 1)),
+        Row(manifest, "by digest, 2 connections, 32 streams each", http2_requests(content.manifest, 2, 32)),
+        Row(manifest, "by tag, 64 connections, 1 stream each", http2_requests(content.tag, 64, 1)),
+    ]
 
 
 def client_threads(bench: Bench, running: Running, connections: int) -> int:
@@ -103,7 +120,7 @@ def transfer(item: Item, connections: int) -> Callable[[Bench, Running], dict[st
         threads = client_threads(bench, running, connections)
         drained, server_cpu = with_server_cpu(running, lambda: bench.drain.for_seconds(
             running, item, connections, bench.options.seconds, threads))
-        return transfer_measures(drained, server_cpu, threads)
+        return transfer_measures(drained.bytes, drained.seconds, server_cpu, drained.cpu_seconds, threads)
     return measure
 
 
@@ -113,14 +130,34 @@ def counted(item: Item) -> Callable[[Bench, Running], dict[str, float]]:
         threads = client_threads(bench, running, CONNECTIONS)
         drained, server_cpu = with_server_cpu(running, lambda: bench.drain.for_seconds(
             running, item, CONNECTIONS, bench.options.seconds, threads))
-        return counted_measures(drained.answers, drained.seconds, server_cpu, drained.cpu_seconds)
+        return request_measures(Requests(drained.answers, drained.seconds, drained.cpu_seconds), server_cpu, threads)
     return measure
 
 
 def requests(item: Item) -> Callable[[Bench, Running], dict[str, float]]:
     """Answers a second, and their times."""
     def measure(bench: Bench, running: Running) -> dict[str, float]:
-        answered, server_cpu = with_server_cpu(running, lambda: wrk.run(
+        load, server_cpu = with_server_cpu(running, lambda: wrk.run(
             running, item, CONNECTIONS, bench.options.seconds, bench.threads))
-        return request_measures(answered, server_cpu)
+        return request_measures(load, server_cpu, bench.threads)
+    return measure
+
+
+def http2_transfer(item: Item, connections: int, count: int) -> Callable[[Bench, Running], dict[str, float]]:
+    """Bytes a second over HTTP/2, and their cost."""
+    def measure(bench: Bench, running: Running) -> dict[str, float]:
+        threads = min(bench.threads, connections)
+        load, server_cpu = with_server_cpu(running, lambda: h2load.run_count(
+            running, item, connections, count, threads))
+        return transfer_measures(load.count * item.size_bytes, load.seconds, server_cpu, load.cpu_seconds, threads)
+    return measure
+
+
+def http2_requests(item: Item, connections: int, streams: int) -> Callable[[Bench, Running], dict[str, float]]:
+    """Answers a second over HTTP/2, and their times."""
+    def measure(bench: Bench, running: Running) -> dict[str, float]:
+        threads = min(bench.threads, connections)
+        load, server_cpu = with_server_cpu(running, lambda: h2load.run_seconds(
+            running, item, connections, streams, bench.options.seconds, threads))
+        return request_measures(load, server_cpu, threads)
     return measure

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..content import GIB
-from ..loads.drain import Drained
-from ..loads.wrk import Answered
+from ..loads.requests import Requests
 from ..results import Column, decimals
 from ..servers.server import Running
 
@@ -25,6 +24,7 @@ REQUEST_COLUMNS = [
     Column("p99_ms", "p99 ms", decimals(2), ("nginx",)),
     Column("server_cpu_us", "server CPU µs/request", decimals(1), ("nginx",)),
     Column("client_cpu_us", "client CPU µs/request", decimals(1)),
+    Column("client_busy", "client busy %", decimals(0)),
 ]
 
 
@@ -35,33 +35,25 @@ def with_server_cpu(running: Running, load: Callable[[], Load]) -> tuple[Load, f
     return result, running.child.cpu_seconds() - before
 
 
-def transfer_measures(drained: Drained, server_cpu: float, threads: int) -> dict[str, float]:
+def transfer_measures(size_bytes: int, seconds: float, server_cpu: float, client_cpu: float,
+                      threads: int) -> dict[str, float]:
     """Of large answers. `threads` is how many the client had."""
-    gib = drained.bytes / GIB
+    gib = size_bytes / GIB
     return {
-        "gib_per_second": gib / drained.seconds,
+        "gib_per_second": gib / seconds,
         "server_cpu": server_cpu / gib,
-        "client_cpu": drained.cpu_seconds / gib,
-        "both_cpu": (server_cpu + drained.cpu_seconds) / gib,
-        "client_busy": 100 * drained.cpu_seconds / drained.seconds / threads,
+        "client_cpu": client_cpu / gib,
+        "both_cpu": (server_cpu + client_cpu) / gib,
+        "client_busy": 100 * client_cpu / seconds / threads,
     }
 
 
-def request_measures(answered: Answered, server_cpu: float) -> dict[str, float]:
+def request_measures(load: Requests, server_cpu: float, threads: int) -> dict[str, float]:
     """Of small answers."""
     return {
-        "requests_per_second": answered.requests / answered.seconds,
-        "p50_ms": answered.p50_ms,
-        "p99_ms": answered.p99_ms,
-        "server_cpu_us": server_cpu / answered.requests * 1e6,
-        "client_cpu_us": answered.cpu_seconds / answered.requests * 1e6,
-    }
-
-
-def counted_measures(answers: int, seconds: float, server_cpu: float, client_cpu: float) -> dict[str, float]:
-    """Of answers whose single times nobody took."""
-    return {
-        "requests_per_second": answers / seconds,
-        "server_cpu_us": server_cpu / answers * 1e6,
-        "client_cpu_us": client_cpu / answers * 1e6,
+        "requests_per_second": load.count / load.seconds,
+        "server_cpu_us": server_cpu / load.count * 1e6,
+        "client_cpu_us": load.cpu_seconds / load.count * 1e6,
+        "client_busy": 100 * load.cpu_seconds / load.seconds / threads,
+        **({"p50_ms": load.p50_ms, "p99_ms": load.p99_ms} if load.p50_ms is not None else {}),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import http_client
 from ..content import MANIFEST_TYPE, REPOSITORY, Content, Item
-from ..processes import Child, wait_until
+from ..processes import Child, Stopped, wait_until
 from .server import Server, free_port
 
 PROGRAM = "nginx"
@@ -143,15 +143,18 @@ class Upstream:
     limited_port: int
     log: Path
 
-    def transfers(self, item: Item) -> tuple[int, int]:
-        """Ends the upstream, so that its log is complete: transfers of an item, and their bytes."""
+    def sent_bytes(self, item: Item) -> int:
+        """How many bytes of an item were sent. Ends the upstream, so that its log is complete."""
         self.child.stop(signal.SIGQUIT)
-        count = size = 0
-        for line in self.log.read_text().splitlines():
-            method, path, status, sent = line.split()
-            if method == "GET" and path == item.path and status in ("200", "206") and int(sent) > 1:
-                count, size = count + 1, size + int(sent)
-        return count, size
+        lines = (line.split() for line in self.log.read_text().splitlines())
+        return sum(int(sent) for method, path, _, sent in lines if method == "GET" and path == item.path)
+
+    def require_hits(self, server: str, item: Item) -> None:
+        """Ends the upstream, and raises where a server fetched an item again that it should have kept."""
+        transfers = self.sent_bytes(item) / item.size_bytes
+        # docker-registry fetches twice to keep once.
+        if transfers > 2:
+            raise Stopped(f"{server} was to serve from its cache, but took {transfers:.1f} transfers from upstream")
 
 
 @contextmanager
@@ -161,17 +164,16 @@ def upstream(directory: Path, content: Content) -> Iterator[Upstream]:
     port, limited_port = free_port(), free_port()
     text = UPSTREAM.format(port=port, limited_port=limited_port, directory=directory, root=content.root,
                            repository=REPOSITORY, manifest_type=MANIFEST_TYPE, tag_digest=content.tag.digest)
-    log = directory / "access.log"
-    log.unlink(missing_ok=True)
     with Child(command(directory, text), directory / "log", directory) as child:
         wait_until("the upstream answers", child, lambda: http_client.is_answered(port, "/v2/"))
-        yield Upstream(child, port, limited_port, log)
+        yield Upstream(child, port, limited_port, directory / "access.log")
 
 
 def command(directory: Path, http: str) -> list[str]:
     """Writes a configuration; the command that serves it."""
     (directory / "temporary").mkdir(exist_ok=True)
     user = "user root;" if os.geteuid() == 0 else ""
+    (directory / "access.log").unlink(missing_ok=True)
     file = directory / "nginx.conf"
     file.write_text(COMMON.format(user=user, directory=directory, http=http))
     # Otherwise the program begins with the log file that it was built for.

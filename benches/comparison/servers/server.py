@@ -37,6 +37,8 @@ class Server(ABC):
     title: str
     # How it is set up, for the description of the results.
     setup: str
+    # Whether it starts with an empty cache, whatever it kept before.
+    forgets_at_end = False
     # What is asked to learn whether it is ready.
     ready_path = "/v2/"
 
@@ -64,6 +66,10 @@ class Server(ABC):
         """Whether what was pulled is stored by now."""
         return True
 
+    def is_ready(self, running: Running) -> bool:
+        """Whether a started server serves by now."""
+        return http_client.is_answered(running.port, self.ready_path, running.tls)
+
     def clear(self) -> None:
         """Empties the cache of a server that does not run."""
         shutil.rmtree(self.cache, ignore_errors=True)
@@ -80,8 +86,7 @@ class Server(ABC):
         """Starts it, waits until it answers, and ends it in the end."""
         running = self.spawn(upstream_port, tls)
         with running.child:
-            wait_until(f"{self.title} answers", running.child,
-                       lambda: http_client.is_answered(running.port, self.ready_path, tls))
+            wait_until(f"{self.title} is ready", running.child, lambda: self.is_ready(running))
             yield running
 
 

@@ -17,7 +17,7 @@ drain_timeout = "1s"
 path = "{cache}"
 
 [[upstream]]
-name = "upstream.test"
+name = "{upstream}"
 default = true
 endpoints = ["http://127.0.0.1:{upstream_port}"]
 """
@@ -34,27 +34,34 @@ class Tidegate(Server):
 
     setup = "defaults, access log on (to a file)"
 
+    # The name of its one upstream.
+    UPSTREAM = "upstream.test"
+
     def __init__(self, binary: Binary, directory: Path, content: Content, certificate: Certificate):
         """Runs `binary`."""
         super().__init__(directory, content, certificate)
         self.title = binary.name
-        self.program = binary.path
+        self.binary = binary
         self.admin_port = 0
+
+    def like(self, directory: Path) -> "Tidegate":
+        """The same program with a cache of its own."""
+        return Tidegate(self.binary, directory, self.content, self.certificate)
 
     def command(self, port: int, upstream_port: int, tls: bool) -> list[str]:
         self.admin_port = free_port()
         text = CONFIGURATION.format(
-            port=port, admin_port=self.admin_port, cache=self.cache, upstream_port=upstream_port,
+            port=port, admin_port=self.admin_port, upstream=self.UPSTREAM, cache=self.cache, upstream_port=upstream_port,
             tls=TLS.format(certificate=self.certificate.certificate, key=self.certificate.key) if tls else "")
         file = self.directory / "tidegate.toml"
         file.write_text(text)
-        return [str(self.program), "serve", "--config", str(file)]
+        return [str(self.binary.path), "serve", "--config", str(file)]
 
     def is_ready(self, running: Running) -> bool:
         """Whether it says that it is ready, and answers."""
         return (http_client.is_answered(self.admin_port, "/health/ready")
-                and http_client.is_answered(running.port, "/v2/", running.tls))
+                and super().is_ready(running))
 
     def version(self) -> str:
-        result = subprocess.run([str(self.program), "--version"], capture_output=True, text=True, check=True)
+        result = subprocess.run([str(self.binary.path), "--version"], capture_output=True, text=True, check=True)
         return result.stdout.split()[-1]

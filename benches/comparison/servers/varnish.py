@@ -17,6 +17,7 @@ class Varnish(Server):
     """Varnish with its built-in rules."""
 
     title = "varnish"
+    forgets_at_end = True
     setup = "`-s malloc,3G`, built-in VCL, lifetime of one hour; its log is in shared memory, never written out"
 
     def command(self, port: int, upstream_port: int, tls: bool) -> list[str]:
