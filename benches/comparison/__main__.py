@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import options, report
+from . import options, report, summary
 from .bench import Bench, prepare
 from .options import Binary
 from .processes import Stopped
@@ -57,10 +57,13 @@ def run(bench: Bench) -> None:
             plan.run_round()
             print(f"{names}: round {number} of {plan.rounds}, {time.monotonic() - started:.0f} s",
                   file=sys.stderr, flush=True)
-    text = report.write(bench, [group for plan in plans for group in plan.groups()])
+    groups = [group for plan in plans for group in plan.groups()]
+    text = report.write(bench, groups)
     print(text)
     if bench.options.output:
         bench.options.output.write_text(text)
+    if bench.options.is_full:
+        summary.write_into(REPOSITORY / "README.md", summary.table(groups, bench.servers[0].title))
 
 
 def all_plans(bench: Bench) -> list[Plan]:

@@ -12,8 +12,8 @@ from .bench import Bench
 def describe(bench: Bench) -> str:
     """A list in Markdown: machine, versions, how each server was set up."""
     lines = [
-        f"- {datetime.now(UTC):%Y-%m-%d}, {bench.options.rounds} rounds"
-        f" of {bench.options.seconds:g} s for each row of hits",
+        f"- {datetime.now(UTC):%Y-%m-%d}; rounds: {bench.options.rounds}, of {bench.options.seconds:g} s"
+        " for each row of hits",
         f"- {cpu_model()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB of memory,"
         f" {virtualization()}, Linux {platform.release()}, {distribution()}",
         "- load generators, servers and upstream on this one machine, over loopback",

@@ -19,6 +19,9 @@ GROUPS = {
     "start": "start to ready: empty, and with 100,000 cached blobs",
 }
 
+# How many rounds the kept results are made of at least.
+ROUNDS = 5
+
 SERVERS = ["nginx", "nginx-cache", "docker-registry", "varnish"]
 
 
@@ -42,11 +45,13 @@ class Options:
     quick: bool
     directory: Path | None
     output: Path | None
+    # Whether nothing was left out: the results that the project keeps.
+    is_full: bool
 
 
 def parse(arguments: list[str], repository: Path) -> Options:
     """Reads the arguments; ends the program with a message where they are wrong."""
-    parser = argparse.ArgumentParser(prog="benches/run", description=__doc__, epilog=epilog(),
+    parser = argparse.ArgumentParser(prog="benches/run", description="Measures Tidegate beside its peers.", epilog=epilog(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", action="append", metavar="[NAME=]PATH", default=[],
                         help="a release build to measure; several are measured beside each other "
@@ -54,30 +59,35 @@ def parse(arguments: list[str], repository: Path) -> Options:
     parser.add_argument("--only", metavar="GROUP,…", help="only these groups; tls stands for all tls-…, http2 likewise")
     parser.add_argument("--servers", metavar="NAME,…", help=f"only these peers, of {', '.join(SERVERS)}; "
                                                              "nginx is always there, for the ratios")
-    parser.add_argument("--rounds", type=int, help="rounds, of which the median counts (5; with --quick 1)")
+    parser.add_argument("--rounds", type=int, help="rounds, of which the median counts "
+                                                   f"({ROUNDS}; with --quick 1)")
     parser.add_argument("--seconds", type=float, help="seconds for each row of a round (2; with --quick 1)")
     parser.add_argument("--quick", action="store_true", help="one short round: a smoke test")
     parser.add_argument("--directory", type=Path, help="where temporary files go (default: $TMPDIR or /tmp)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the file for the results "
-                        "(default: benches/RESULTS.md for a full run without --only, --servers and --quick)")
+                        "(default: benches/RESULTS.md, and the README for the summary, "
+                        f"where all groups and servers are measured in {ROUNDS} rounds or more)")
     values = parser.parse_args(arguments)
-    is_full = not (values.only or values.servers or values.quick or values.binary)
+    rounds = values.rounds or (1 if values.quick else ROUNDS)
+    is_full = (rounds >= ROUNDS and len(values.binary) < 2
+               and not (values.only or values.servers or values.quick))
     output = values.output or (repository / "benches" / "RESULTS.md" if is_full else None)
     return Options(
         binaries=[read_binary(text, index, parser) for index, text in enumerate(values.binary)],
         groups=select_groups(values.only, parser),
         peers=select_peers(values.servers, parser),
-        rounds=values.rounds or (1 if values.quick else 5),
+        rounds=rounds,
         seconds=values.seconds or (1.0 if values.quick else 2.0),
         quick=values.quick,
         directory=values.directory,
         output=output,
+        is_full=is_full,
     )
 
 
 def epilog() -> str:
     """The groups, one a line."""
-    return "groups:\n" + "\n".join(f"  {name:13} {text}" for name, text in GROUPS.items())
+    return "groups:\n" + "\n".join(f"  {name:15} {text}" for name, text in GROUPS.items())
 
 
 def read_binary(text: str, index: int, parser: argparse.ArgumentParser) -> Binary:

@@ -1,15 +1,16 @@
 """The text of the results."""
 
-from . import machine
+from . import machine, summary
 from .bench import Bench
 from .options import GROUPS, Options
 from .results import Group
 
 INTRODUCTION = """# Benchmark results
 
-Written by `benches/run`{how}. Numbers are medians over the rounds; "/ nginx" is the median of the
-ratios to nginx within each round. Compare within one table: between runs, and between machines, everything
-moves.
+Written by `benches/run`{how}.
+
+Numbers are medians over the rounds; "/ nginx" is the median of the ratios to nginx within each round. Compare within
+one table: between runs, and between machines, everything moves.
 """
 
 LOAD = """## Is the load generator the limit?
@@ -31,19 +32,18 @@ BUSY = 85
 
 
 def write(bench: Bench, groups: list[Group]) -> str:
-    """Introduction, machine, load generators, tables."""
+    """Introduction, machine, summary, load generators, tables."""
     sections = [INTRODUCTION.format(how=how(bench.options)), "## Machine and set-up\n", machine.describe(bench),
-                LOAD.format(busy=busy_rows(groups)), "## Results\n"]
+                "## Summary\n", summary.table(groups, bench.servers[0].title), LOAD.format(busy=busy_rows(groups)), "## Results\n"]
     return "\n".join(sections + [group.table() for group in groups])
 
 
 def how(options: Options) -> str:
     """What a run left out."""
-    if options.quick:
-        return " (`--quick`: a smoke test, not a measurement)"
+    notes = ["a smoke test, not a measurement"] if options.quick else []
     if options.groups != list(GROUPS):
-        return f" (only {', '.join(options.groups)})"
-    return ""
+        notes.append(f"only {', '.join(options.groups)}")
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def busy_rows(groups: list[Group]) -> str:

@@ -58,12 +58,21 @@ class Group:
                 for row, servers in self.values.items() for server, rounds in servers.items()
                 if (own := [measures[measure] for measures in rounds if measure in measures])]
 
+    def cell(self, row: str, server: str, measure: str, peer: str) -> tuple[str, str]:
+        """One number and its ratio to a peer's."""
+        servers = self.values.get(row, {})
+        own = servers.get(server, [])
+        column = next(column for column in self.columns if column.measure == measure)
+        found = [measures[measure] for measures in own if measure in measures]
+        number = column.format(median(found)) if found else NOTHING
+        return number, ratio(measure, own, servers.get(peer, []))
+
     def cells(self, servers: dict[str, list[dict[str, float]]], rounds: list[dict[str, float]]) -> list[str]:
         """The numbers of one line."""
         cells = []
         for column in self.columns:
-            own = [measures[column.measure] for measures in rounds if column.measure in measures]
-            cells.append(column.format(median(own)) if own else NOTHING)
+            found = [measures[column.measure] for measures in rounds if column.measure in measures]
+            cells.append(column.format(median(found)) if found else NOTHING)
             for other in column.ratio_to:
                 cells.append(ratio(column.measure, rounds, servers.get(other, [])))
         return cells

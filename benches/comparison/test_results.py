@@ -1,10 +1,14 @@
 """The tables: medians and ratios."""
 
+import tempfile
 import unittest
+from pathlib import Path
 
+from . import summary
 from .loads.h2load import percentile_ms
 from .loads.wrk import percentile
 from .results import Column, Group, decimals
+from .rows.measures import REQUEST_COLUMNS
 
 
 def group_of(columns: list[Column]) -> Group:
@@ -30,6 +34,23 @@ class Tables(unittest.TestCase):
         group = group_of([Column("rate", "rate", decimals(0), ("nginx",))])
         group.record("row", "Tidegate", {})
         self.assertEqual(group.table().splitlines()[6], "| row | Tidegate | – | – |")
+
+    def test_the_summary_joins_rows_and_leaves_out_tables_that_were_not_measured(self) -> None:
+        group = Group("manifest", "Title", "", REQUEST_COLUMNS)
+        for row, ours, theirs in (("by digest", 50_000, 40_000), ("by tag", 30_000, 40_000)):
+            group.record(row, "Tidegate", {"requests_per_second": ours, "p99_ms": 2})
+            group.record(row, "nginx", {"requests_per_second": theirs, "p99_ms": 4})
+        self.assertEqual(summary.table([group], "Tidegate").splitlines()[2:], [
+            "| manifest hit by digest / by tag, requests/s | 50,000 / 30,000 | 1.25 / 0.75 | nginx |",
+            "| the same, p99 in ms | 2.00 / 2.00 | 0.50 / 0.50 | nginx |",
+        ])
+
+    def test_the_summary_replaces_what_stands_between_its_marks(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "README.md"
+            file.write_text(f"before\n{summary.BEGIN}\nold\n{summary.END}\nafter\n")
+            summary.write_into(file, "new\n")
+            self.assertEqual(file.read_text(), f"before\n{summary.BEGIN}\n\nnew\n\n{summary.END}\nafter\n")
 
 
 class Loads(unittest.TestCase):
