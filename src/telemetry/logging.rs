@@ -9,13 +9,17 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, reload};
 
+use super::line_writer::LineWriter;
 use crate::config::{LogFormat, LoggingConfig};
 
-/// Changes the level of the running log.
-#[derive(Clone, Debug)]
+/// Changes the level of the running log. Dropping it, also in a panic, waits until every line is out.
 pub struct LogHandle {
-    filter: reload::Handle<Targets, Registry>,
+    filter: Filter,
+    writer: Option<LineWriter>,
 }
+
+/// What is let through.
+type Filter = reload::Handle<Targets, Registry>;
 
 /// That the level stayed as it was.
 #[derive(Debug, thiserror::Error)]
@@ -32,32 +36,40 @@ impl LogHandle {
     }
 }
 
+impl Drop for LogHandle {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            writer.close();
+        }
+    }
+}
+
 /// Starts the process's log. Where there is one already (a test's, or that of a second server in the
 /// same process), that one stays and the handle changes nothing.
 pub fn init(config: &LoggingConfig) -> LogHandle {
-    let is_terminal = io::stderr().is_terminal();
-    let (subscriber, handle) = subscriber(config, is_terminal, io::stderr);
+    let writer = LineWriter::start(io::stderr());
+    let (subscriber, filter) = subscriber(config, io::stderr().is_terminal(), writer.clone());
     // The only failure is that there is one already.
     let _ = subscriber.try_init();
-    handle
+    LogHandle { filter, writer: Some(writer) }
 }
 
-/// A log that writes to `writer`, and its handle.
-fn subscriber<W>(config: &LoggingConfig, is_terminal: bool, writer: W) -> (impl SubscriberInitExt, LogHandle)
+/// A log that writes to `writer`, and its filter.
+fn subscriber<W>(config: &LoggingConfig, is_terminal: bool, writer: W) -> (impl SubscriberInitExt, Filter)
 where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
     // `config` has checked the level; `info` is for those who made one up.
     let info = || Targets::new().with_default(LevelFilter::INFO);
     let targets = config.level.parse::<Targets>().unwrap_or_else(|_| info());
-    let (filter, handle) = reload::Layer::new(targets);
+    let (layer_filter, filter) = reload::Layer::new(targets);
     let layer = fmt::layer().with_writer(writer).with_ansi(is_terminal && config.format == LogFormat::Text);
     let layer = match config.format {
         LogFormat::Text => layer.boxed(),
         // Fields stand beside the message, where queries of log stores expect them.
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    (tracing_subscriber::registry().with(layer.with_filter(filter)), LogHandle { filter: handle })
+    (tracing_subscriber::registry().with(layer.with_filter(layer_filter)), filter)
 }
 
 #[cfg(test)]
@@ -84,9 +96,9 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let config = LoggingConfig { format, level: level.to_owned() };
-        let (subscriber, handle) = subscriber(&config, false, move || writer.clone());
+        let (subscriber, filter) = subscriber(&config, false, move || writer.clone());
         let guard = subscriber.set_default();
-        events(&handle);
+        events(&LogHandle { filter, writer: None });
         drop(guard);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
