@@ -28,9 +28,15 @@ pub(super) struct Acquired {
 /// Finds a manifest on this node. Its digest is compared whenever it comes from the disk: one that was
 /// altered there is removed and counts as missing.
 pub(super) async fn find_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>> {
-    if let Some(manifest) = core.memory.manifests.get(digest).await {
-        return Some(manifest);
+    match core.memory.manifests.get(digest).await {
+        Some(manifest) => Some(manifest),
+        // Boxed: what is found in memory does not carry the room for it.
+        None => Box::pin(load_stored(core, digest)).await,
     }
+}
+
+/// Brings a manifest from the disk into memory.
+async fn load_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>> {
     let manifest = match read_stored(core, digest).await {
         Ok(manifest) => Arc::new(manifest?),
         Err(error) => {

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use super::Want;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
-use super::memory::{Memory, Question};
+use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::repository::Names;
 use crate::blobs::{BlobError, Blobs};
@@ -52,10 +52,15 @@ impl Core {
         digest: &Digest,
     ) -> Option<AccessProof> {
         let key = (repository.clone(), kind, *digest);
-        if let Some(proof) = self.memory.proofs.get(&key).await {
-            return Some(proof);
+        match self.memory.proofs.get(&key).await {
+            Some(proof) => Some(proof),
+            // Boxed: what is found in memory does not carry the room for it.
+            None => Box::pin(self.read_proof(key)).await,
         }
-        let proof = self.or_nothing(self.index.find_proof(repository, kind, digest).await)?;
+    }
+
+    async fn read_proof(&self, key: ProofKey) -> Option<AccessProof> {
+        let proof = self.or_nothing(self.index.find_proof(&key.0, key.1, &key.2).await)?;
         self.memory.proofs.insert(key, proof.clone()).await;
         Some(proof)
     }

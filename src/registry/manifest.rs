@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use super::acquire::{self, Acquired, find_stored, is_telling};
 use super::core::Core;
 use super::freshness::{Verdict, age, judge};
-use super::memory::{Question, StoredManifest};
+use super::memory::{Question, StoredManifest, TagKey};
 use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, Staleness, Want};
 use crate::auth::{RequestContext, policy};
 use crate::events::Event;
@@ -140,37 +143,49 @@ impl Pull {
 
     async fn find_observation(&self, tag: &Tag, class: &AcceptClass) -> Option<TagObservation> {
         let key = (self.repository.id.clone(), tag.clone(), class.clone());
-        if let Some(observation) = self.core.memory.tags.get(&key).await {
-            return Some(observation);
+        match self.core.memory.tags.get(&key).await {
+            Some(observation) => Some(observation),
+            None => self.read_observation(key).await,
         }
-        let found = self.core.index.find_tag(&self.repository.id, tag, class).await;
-        let observation = self.core.or_nothing(found)?;
-        self.core.memory.tags.insert(key, observation.clone()).await;
-        Some(observation)
     }
 
-    /// Asks upstream; whoever asks the same meanwhile gets the same answer.
-    async fn ask(
-        &self,
-        class: &AcceptClass,
+    /// Reads the index. Boxed, as all is that a hit in memory does not need: the engine moves a request's
+    /// future before it runs, and keeps room for the largest on every connection.
+    fn read_observation(&self, key: TagKey) -> BoxFuture<'_, Option<TagObservation>> {
+        async move {
+            let found = self.core.index.find_tag(&key.0, &key.1, &key.2).await;
+            let observation = self.core.or_nothing(found)?;
+            self.core.memory.tags.insert(key, observation.clone()).await;
+            Some(observation)
+        }
+        .boxed()
+    }
+
+    /// Asks upstream; whoever asks the same meanwhile gets the same answer. Boxed: a hit asks nothing.
+    fn ask<'a>(
+        &'a self,
+        class: &'a AcceptClass,
         known: Option<TagObservation>,
         want: Want,
-    ) -> Result<Joined<Found>, UpstreamError> {
-        // What upstream could not answer lately is asked again: only a stale answer spares the question.
-        if let Some(error) = self.find_failure(class).await.filter(|error| !error.is_transient()) {
-            return Err(error);
+    ) -> BoxFuture<'a, Result<Joined<Found>, UpstreamError>> {
+        async move {
+            // What upstream could not answer lately is asked again: only a stale answer spares the question.
+            if let Some(error) = self.find_failure(class).await.filter(|error| !error.is_transient()) {
+                return Err(error);
+            }
+            let question = self.question(class);
+            let (pull, class) = (self.clone(), class.clone());
+            let run = move || async move { pull.ask_upstream(&class, known, want).await };
+            match self.core.manifest_flights.run((question, want), run).await {
+                Some(Joined::Led(answer)) => answer.map(Joined::Led),
+                Some(Joined::Followed(answer)) => answer.map(Joined::Followed),
+                None => Err(UpstreamError::Broken {
+                    upstream: self.repository.upstream.config().name.clone(),
+                    reason: "asking it ended in an internal fault".to_owned(),
+                }),
+            }
         }
-        let question = self.question(class);
-        let (pull, class) = (self.clone(), class.clone());
-        let run = move || async move { pull.ask_upstream(&class, known, want).await };
-        match self.core.manifest_flights.run((question, want), run).await {
-            Some(Joined::Led(answer)) => answer.map(Joined::Led),
-            Some(Joined::Followed(answer)) => answer.map(Joined::Followed),
-            None => Err(UpstreamError::Broken {
-                upstream: self.repository.upstream.config().name.clone(),
-                reason: "asking it ended in an internal fault".to_owned(),
-            }),
-        }
+        .boxed()
     }
 
     async fn ask_in_background(&self, tag: &Tag, class: &AcceptClass, known: &TagObservation) {

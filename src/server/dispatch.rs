@@ -5,6 +5,7 @@
 use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -60,17 +61,21 @@ impl Dispatcher {
         let (name, operation) = match &route.target {
             Target::Base { registry } => return self.answer_base(route, registry.as_deref()),
             Target::Catalog => {
-                return distribution::answer_catalog(&self.registry, context, route).await;
+                return Box::pin(distribution::answer_catalog(&self.registry, context, route)).await;
             }
             Target::Repository { name, operation } => (name, operation),
         };
         let repository = &self.find_repository(parts, route)?;
         let call = Call { registry: &self.registry, context, repository, name, route, parts };
+        // The engine moves a request's future before it runs, and keeps room for the largest on every
+        // connection: what is large and less asked for than manifests has a box of its own.
         match operation {
             Operation::PullManifest(reference) => distribution::answer_manifest(&call, reference).await,
-            Operation::PullBlob(digest) => distribution::answer_blob(&call, digest).await,
-            Operation::ListTags => distribution::answer_tags(&call).await,
-            Operation::ListReferrers(digest) => distribution::answer_referrers(&call, digest).await,
+            Operation::PullBlob(digest) => Box::pin(distribution::answer_blob(&call, digest)).await,
+            Operation::ListTags => Box::pin(distribution::answer_tags(&call)).await,
+            Operation::ListReferrers(digest) => {
+                Box::pin(distribution::answer_referrers(&call, digest)).await
+            }
             Operation::PushManifest(_)
             | Operation::DeleteManifest(_)
             | Operation::DeleteBlob(_)
@@ -126,12 +131,13 @@ impl Front {
             ns = route.ns;
             Ok(response)
         };
-        let answer = AssertUnwindSafe(work).catch_unwind().await;
+        // Pinned where it stands: to pass it on would take its room twice.
+        let answer = AssertUnwindSafe(pin!(work)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|panic| Err(Problem::internal(text_of(&*panic))));
         let mut response = answer.unwrap_or_else(|problem| tell(problem, &context));
         add_common_headers(response.headers_mut(), &context.request_id, ns.as_deref());
         let is_read = matches!(parts.method, Method::GET | Method::HEAD);
-        if !is_read && !distribution::drain(body).await && parts.version < Version::HTTP_2 {
+        if !is_read && !Box::pin(distribution::drain(body)).await && parts.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if parts.method == Method::HEAD {
