@@ -12,27 +12,55 @@ pub enum Actor {
 }
 
 /// Names one request in logs and answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
+///
+/// Kept in place: a request costs no allocation for its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    /// The first `length` bytes count, all of them ASCII; the rest is zero.
+    bytes: [u8; MAX_ID_BYTES],
+    length: u8,
+}
+
+/// The longest identifier that is taken from a client, in bytes.
+const MAX_ID_BYTES: usize = 64;
 
 impl RequestId {
     /// A fresh random identifier: 16 hex digits.
     pub fn random() -> Self {
-        Self(format!("{:016x}", fastrand::u64(..)))
+        let mut id = Self { bytes: [0; MAX_ID_BYTES], length: 16 };
+        let number = fastrand::u64(..);
+        for (place, digit) in id.bytes[..16].iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize];
+        }
+        id
     }
 
     /// Takes the identifier that a client or proxy gave, where it is harmless: at most 64 letters,
     /// digits, `-`, `_` and `.`.
     pub fn from_client(text: &str) -> Option<Self> {
         let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let good = !text.is_empty() && text.len() <= 64 && text.bytes().all(is_harmless);
-        good.then(|| Self(text.to_owned()))
+        let good = !text.is_empty() && text.len() <= MAX_ID_BYTES && text.bytes().all(is_harmless);
+        let length = u8::try_from(text.len()).ok().filter(|_| good)?;
+        let mut bytes = [0; MAX_ID_BYTES];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Some(Self { bytes, length })
+    }
+
+    /// The identifier as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -67,12 +67,19 @@ impl Digest {
 
     /// The encoded part: lower-case hex.
     pub fn hex(&self) -> String {
+        self.with_hex(str::to_owned)
+    }
+
+    /// Lends the encoded part without an allocation: answers name content twice each.
+    fn with_hex<T>(&self, reader: impl FnOnce(&str) -> T) -> T {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.bytes[..self.algorithm.length()]
-            .iter()
-            .flat_map(|byte| [byte >> 4, byte & 15])
-            .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-            .collect()
+        let mut text = [0; 128];
+        let length = self.algorithm.length();
+        for (pair, byte) in text.chunks_exact_mut(2).zip(&self.bytes[..length]) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        reader(std::str::from_utf8(&text[..2 * length]).expect("hex digits are ASCII"))
     }
 
     fn from_bytes(algorithm: Algorithm, digest: &[u8]) -> Self {
@@ -131,7 +138,9 @@ const fn nibble(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.as_str(), self.hex())
+        f.write_str(self.algorithm.as_str())?;
+        f.write_str(":")?;
+        self.with_hex(|hex| f.write_str(hex))
     }
 }
 

@@ -48,7 +48,9 @@ impl MediaType {
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         };
         if is_token(kind) && is_token(subtype) {
-            Some(Self(Cow::Owned(essence.to_ascii_lowercase())))
+            // Known types, which are nearly all there are, cost nothing to clone.
+            let known = Self::MANIFESTS.into_iter().find(|known| known.0.eq_ignore_ascii_case(essence));
+            Some(known.unwrap_or_else(|| Self(Cow::Owned(essence.to_ascii_lowercase()))))
         } else {
             None
         }

@@ -29,6 +29,14 @@ impl RepositoryName {
         &self.0
     }
 
+    /// Whether `text` is a repository name, for those who need no more.
+    pub fn check(text: &str) -> Result<(), NameError> {
+        if text.len() > MAX_LENGTH {
+            return Err(NameError::TooLong);
+        }
+        if text.split('/').all(is_component) { Ok(()) } else { Err(NameError::Malformed) }
+    }
+
     /// Splits off the first component, where there is more than one.
     pub fn split_first(&self) -> Option<(&str, &str)> {
         self.0.split_once('/')
@@ -39,10 +47,7 @@ impl FromStr for RepositoryName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() > MAX_LENGTH {
-            return Err(NameError::TooLong);
-        }
-        if text.split('/').all(is_component) { Ok(Self(text.into())) } else { Err(NameError::Malformed) }
+        Self::check(text).map(|()| Self(text.into()))
     }
 }
 

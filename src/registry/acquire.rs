@@ -28,7 +28,7 @@ pub(super) struct Acquired {
 /// Finds a manifest on this node. Its digest is compared whenever it comes from the disk: one that was
 /// altered there is removed and counts as missing.
 pub(super) async fn find_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>> {
-    match core.memory.manifests.get(digest).await {
+    match core.memory.manifests.get(digest) {
         Some(manifest) => Some(manifest),
         // Boxed: what is found in memory does not carry the room for it.
         None => Box::pin(load_stored(core, digest)).await,
@@ -44,7 +44,7 @@ async fn load_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>
             return None;
         }
     };
-    core.memory.manifests.insert(*digest, Arc::clone(&manifest)).await;
+    core.memory.manifests.insert(*digest, Arc::clone(&manifest));
     Some(manifest)
 }
 
@@ -104,7 +104,7 @@ pub(super) async fn fetch(
         Reference::Digest(_) => None,
     };
     record(core, repository, &manifest, view.as_ref(), tag, stored).await;
-    core.memory.manifests.insert(manifest.digest, Arc::clone(&manifest)).await;
+    core.memory.manifests.insert(manifest.digest, Arc::clone(&manifest));
     Ok(Acquired { manifest, stored })
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn record_tag(
     if let Err(error) = core.index.record_tag(&repository.id, tag, class, &observation).await {
         core.report_metadata(&error);
     }
-    core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation).await;
+    core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation);
 }
 
 struct Identity {
@@ -246,9 +246,9 @@ async fn record(
     });
     let pulled = PullRecord { content, proofs, tag: observed };
     let recorded = core.index.record_pull(&repository.id, &pulled).await;
-    core.remember_proofs(&repository.id, pulled.proofs, recorded).await;
+    core.remember_proofs(&repository.id, pulled.proofs, &recorded);
     if let Some((tag, class)) = tag {
-        core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation).await;
+        core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation);
     }
     core.evictor.note_stored(size_bytes);
 }

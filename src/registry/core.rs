@@ -52,7 +52,7 @@ impl Core {
         digest: &Digest,
     ) -> Option<AccessProof> {
         let key = (repository.clone(), kind, *digest);
-        match self.memory.proofs.get(&key).await {
+        match self.memory.proofs.get(&key) {
             Some(proof) => Some(proof),
             // Boxed: what is found in memory does not carry the room for it.
             None => Box::pin(self.read_proof(key)).await,
@@ -61,33 +61,33 @@ impl Core {
 
     async fn read_proof(&self, key: ProofKey) -> Option<AccessProof> {
         let proof = self.or_nothing(self.index.find_proof(&key.0, key.1, &key.2).await)?;
-        self.memory.proofs.insert(key, proof.clone()).await;
+        self.memory.proofs.insert(key, proof.clone());
         Some(proof)
     }
 
     /// Records proofs. What a failing index does not take is at least remembered.
     pub(super) async fn record_proofs(&self, repository: &RepositoryId, proofs: Vec<AccessProof>) {
         let recorded = self.index.record_proofs(repository, &proofs).await;
-        self.remember_proofs(repository, proofs, recorded).await;
+        self.remember_proofs(repository, proofs, &recorded);
     }
 
     /// Brings memory in agreement with proofs that the index was given.
-    pub(super) async fn remember_proofs(
+    pub(super) fn remember_proofs(
         &self,
         repository: &RepositoryId,
         proofs: Vec<AccessProof>,
-        recorded: Result<(), MetadataError>,
+        recorded: &Result<(), MetadataError>,
     ) {
-        if let Err(error) = &recorded {
+        if let Err(error) = recorded {
             self.report_metadata(error);
         }
         for proof in proofs {
             let key = (repository.clone(), proof.kind, proof.digest);
             if recorded.is_ok() {
                 // The index may know more of it than this proof says: read back, not kept.
-                self.memory.proofs.invalidate(&key).await;
+                self.memory.proofs.invalidate(&key);
             } else {
-                self.memory.proofs.insert(key, proof).await;
+                self.memory.proofs.insert(key, proof);
             }
         }
     }

@@ -50,7 +50,7 @@ pub(super) async fn tags(
 ) -> Result<TagList, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
     if query.iter().any(|(name, value)| name == "n" && value == "0") {
-        let served = Served::new(CacheResult::Hit, &repository.upstream.config().name);
+        let served = Served::new(CacheResult::Hit, &repository.id.upstream);
         return Ok(TagList { tags: Vec::new(), next: None, served });
     }
     let endpoints = &repository.upstream.config().endpoints;
@@ -142,7 +142,7 @@ impl Lookup<'_> {
     /// Finds a page: kept and fresh, from upstream, or kept and stale.
     async fn find(&self) -> Result<(Arc<Page>, Served), UpstreamError> {
         let clocks = self.repository.upstream.config().freshness;
-        let name = &self.repository.upstream.config().name;
+        let name = &self.repository.id.upstream;
         let kept = self.find_kept().await;
         if let Some((page, listing)) = &kept
             && judge(self.core.clock.now(), listing.fetched_at, &clocks) == Verdict::Fresh
@@ -273,10 +273,8 @@ async fn observed_tags(
     }
     let tags = tags.iter().map(ToString::to_string).collect();
     let staleness = Staleness { checked_at: crate::runtime::Timestamp::default(), error: Some(error.kind()) };
-    let served = Served {
-        staleness: Some(staleness),
-        ..Served::new(CacheResult::Stale, &repository.upstream.config().name)
-    };
+    let served =
+        Served { staleness: Some(staleness), ..Served::new(CacheResult::Stale, &repository.id.upstream) };
     Some((Arc::new(Page { content: Content::Tags(tags), next: None }), served))
 }
 

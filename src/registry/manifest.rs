@@ -106,7 +106,20 @@ impl Pull {
         let clocks = self.repository.upstream.config().freshness;
         match judge(self.core.clock.now(), known.checked_at, &clocks) {
             Verdict::Fresh => self.answer_known(&known, self.aged(CacheResult::Hit, &known)).await,
-            Verdict::ServeAndAsk => {
+            verdict => Box::pin(self.by_aged_tag(tag, class, known, verdict)).await,
+        }
+    }
+
+    /// Answers by a tag that upstream has to be asked about, before or after.
+    async fn by_aged_tag(
+        &self,
+        tag: &Tag,
+        class: &AcceptClass,
+        known: TagObservation,
+        verdict: Verdict,
+    ) -> Result<PulledManifest, RegistryError> {
+        match verdict {
+            Verdict::Fresh | Verdict::ServeAndAsk => {
                 self.ask_in_background(tag, class, &known).await;
                 let served = self.stale(&known, None);
                 self.answer_known(&known, served).await
@@ -143,7 +156,7 @@ impl Pull {
 
     async fn find_observation(&self, tag: &Tag, class: &AcceptClass) -> Option<TagObservation> {
         let key = (self.repository.id.clone(), tag.clone(), class.clone());
-        match self.core.memory.tags.get(&key).await {
+        match self.core.memory.tags.get(&key) {
             Some(observation) => Some(observation),
             None => self.read_observation(key).await,
         }
@@ -155,7 +168,7 @@ impl Pull {
         async move {
             let found = self.core.index.find_tag(&key.0, &key.1, &key.2).await;
             let observation = self.core.or_nothing(found)?;
-            self.core.memory.tags.insert(key, observation.clone()).await;
+            self.core.memory.tags.insert(key, observation.clone());
             Some(observation)
         }
         .boxed()
@@ -323,7 +336,7 @@ impl Pull {
         if let Err(error) = self.core.index.remove_tag(&self.repository.id, tag).await {
             self.core.report_metadata(&error);
         }
-        self.core.memory.tags.invalidate(&(self.repository.id.clone(), tag.clone(), class.clone())).await;
+        self.core.memory.tags.invalidate(&(self.repository.id.clone(), tag.clone(), class.clone()));
         let event = Event::TagChanged {
             upstream: self.repository.id.upstream.to_string(),
             repository: self.repository.name().clone(),
@@ -405,7 +418,7 @@ impl Pull {
     }
 
     fn served(&self, result: CacheResult) -> Served {
-        Served::new(result, &self.repository.upstream.config().name)
+        Served::new(result, &self.repository.id.upstream)
     }
 
     fn aged(&self, result: CacheResult, known: &TagObservation) -> Served {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
+use moka::sync;
 
 use crate::metadata::{AccessProof, ContentKind, RepositoryId, TagObservation};
 use crate::oci::{AcceptClass, Digest, MediaType, Reference, Tag};
@@ -46,11 +47,11 @@ pub(super) enum Question {
 
 /// The caches of the hit path.
 pub(super) struct Memory {
-    pub(super) manifests: Cache<Digest, Arc<StoredManifest>>,
+    pub(super) manifests: sync::Cache<Digest, Arc<StoredManifest>>,
     /// Blobs so small that they are not worth the way to their files.
     pub(super) small_blobs: Cache<Digest, Bytes>,
-    pub(super) tags: Cache<TagKey, TagObservation>,
-    pub(super) proofs: Cache<ProofKey, AccessProof>,
+    pub(super) tags: sync::Cache<TagKey, TagObservation>,
+    pub(super) proofs: sync::Cache<ProofKey, AccessProof>,
     /// Sizes of stored blobs in bytes, as the index says; a digest's size never changes.
     pub(super) sizes: Cache<Digest, u64>,
     failures: Cache<Question, (UpstreamError, Timestamp)>,
@@ -62,7 +63,7 @@ impl Memory {
     pub(super) fn new(budget_bytes: u64, clock: Clock) -> Self {
         let share = |part: u64| budget_bytes / 100 * part;
         Self {
-            manifests: Cache::builder()
+            manifests: sync::Cache::builder()
                 .max_capacity(share(45))
                 .weigher(|_, manifest: &Arc<StoredManifest>| weight(manifest.body.len()))
                 .build(),
@@ -70,13 +71,13 @@ impl Memory {
                 .max_capacity(share(15))
                 .weigher(|_, bytes: &Bytes| weight(bytes.len()))
                 .build(),
-            tags: Cache::builder()
+            tags: sync::Cache::builder()
                 .max_capacity(share(15))
                 .weigher(|(repository, tag, _): &TagKey, _| {
                     weight(repository.name.as_str().len() + tag.as_str().len())
                 })
                 .build(),
-            proofs: Cache::builder()
+            proofs: sync::Cache::builder()
                 .max_capacity(share(15))
                 .weigher(|(repository, ..): &ProofKey, _| weight(repository.name.as_str().len()))
                 .build(),

@@ -173,10 +173,10 @@ impl Registry {
         match event {
             Event::TagChanged { upstream, repository, tag } => {
                 let id = crate::metadata::RepositoryId { upstream: upstream.into(), name: repository };
-                self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any)).await;
+                self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any));
             }
             Event::ContentRemoved { digest } => {
-                self.0.memory.manifests.invalidate(&digest).await;
+                self.0.memory.manifests.invalidate(&digest);
                 self.0.memory.small_blobs.invalidate(&digest).await;
             }
         }

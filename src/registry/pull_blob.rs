@@ -246,7 +246,7 @@ impl<'a> Request<'a> {
     }
 
     fn served(&self, result: CacheResult) -> Served {
-        Served::new(result, &self.repository.upstream.config().name)
+        Served::new(result, &self.repository.id.upstream)
     }
 
     fn broken(&self, reason: &str) -> UpstreamError {

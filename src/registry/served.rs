@@ -1,5 +1,6 @@
 //! How an answer was come by: the same words in log, header and metric.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::Timestamp;
@@ -50,7 +51,7 @@ pub struct Served {
     /// The result of looking into the cache.
     pub result: CacheResult,
     /// The upstream's name.
-    pub upstream: String,
+    pub upstream: Arc<str>,
     /// The time since upstream confirmed a tag's answer: the `Age` header.
     pub age: Option<Duration>,
     /// Set where the result is [`CacheResult::Stale`].
@@ -61,7 +62,7 @@ pub struct Served {
 
 impl Served {
     /// An answer without age: what never goes stale, or was just fetched.
-    pub(super) fn new(result: CacheResult, upstream: &str) -> Self {
-        Self { result, upstream: upstream.to_owned(), age: None, staleness: None, stored: false }
+    pub(super) fn new(result: CacheResult, upstream: &Arc<str>) -> Self {
+        Self { result, upstream: Arc::clone(upstream), age: None, staleness: None, stored: false }
     }
 }

@@ -1,14 +1,30 @@
 //! Conditional requests (RFC 9110, section 13): content is named by its digest, so is its `ETag`.
 
+use std::fmt::Write as _;
+
+use bytes::Bytes;
 use http::header::{GetAll, HeaderMap, IF_NONE_MATCH, IF_RANGE};
 use http::{HeaderValue, Method, header};
 
 use crate::oci::{Digest, RangeError, RangeSet};
 
-/// The `ETag` of content: its digest in quotes, strong.
-pub(super) fn etag(digest: &Digest) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{digest}\"")).expect("a digest is a header value")
+/// The names of content as headers: its digest, and its `ETag`, which is the digest in quotes, strong.
+/// Both are of one piece of memory.
+pub(super) fn names_of(digest: &Digest) -> (HeaderValue, HeaderValue) {
+    let mut text = String::with_capacity(QUOTED_DIGEST_BYTES);
+    write!(text, "\"{digest}\"").expect("a string takes all that is written");
+    let quoted = Bytes::from(text);
+    let value = |text| HeaderValue::from_maybe_shared(text).expect("a digest is a header value");
+    (value(quoted.slice(1..quoted.len() - 1)), value(quoted))
 }
+
+/// The `ETag` of content.
+pub(super) fn etag(digest: &Digest) -> HeaderValue {
+    names_of(digest).1
+}
+
+/// The length of a SHA-256 digest as text, in quotes; others are rare.
+const QUOTED_DIGEST_BYTES: usize = 7 + 64 + 2;
 
 /// Whether `If-None-Match` names `digest`, so that the client has it already.
 ///

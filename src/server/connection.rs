@@ -90,8 +90,8 @@ where
         if let Some(outbox) = &outbox {
             request.extensions_mut().insert(outbox.clone());
         }
-        let answer = service(request);
-        async move { Ok::<_, Infallible>(answer.await.map(|body| Watched::new(body, running))) }
+        // Not an async block, which would keep room for the future twice.
+        service(request).map(|answer| Ok::<_, Infallible>(answer.map(|body| Watched::new(body, running))))
     });
     let io = TokioIo::new(transport);
     match protocol {

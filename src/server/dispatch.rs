@@ -73,9 +73,7 @@ impl Dispatcher {
             Operation::PullManifest(reference) => distribution::answer_manifest(&call, reference).await,
             Operation::PullBlob(digest) => Box::pin(distribution::answer_blob(&call, digest)).await,
             Operation::ListTags => Box::pin(distribution::answer_tags(&call)).await,
-            Operation::ListReferrers(digest) => {
-                Box::pin(distribution::answer_referrers(&call, digest)).await
-            }
+            Operation::ListReferrers(digest) => Box::pin(distribution::answer_referrers(&call, digest)).await,
             Operation::PushManifest(_)
             | Operation::DeleteManifest(_)
             | Operation::DeleteBlob(_)
@@ -122,7 +120,7 @@ impl Front {
     {
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
-        let mut exchange = Exchange::begin(&self.metrics, &parts, client, id.clone());
+        let mut exchange = Exchange::begin(&self.metrics, &parts, client, id);
         let context = RequestContext::anonymous(id);
         let mut ns = None;
         let work = async {
@@ -177,7 +175,7 @@ fn request_id(headers: &HeaderMap) -> RequestId {
 /// Whether `Via` names this node: one of its own requests went round in a circle.
 fn is_loop(headers: &HeaderMap, node_id: &str) -> bool {
     let lines = headers.get_all(VIA).iter().filter_map(|line| line.to_str().ok());
-    upstream::is_own_request(lines, node_id)
+    headers.contains_key(VIA) && upstream::is_own_request(lines, node_id)
 }
 
 /// The name under which the client reached this server: `:authority` or `Host`.
@@ -201,7 +199,7 @@ fn tell(problem: Problem, context: &RequestContext) -> Response<ResponseBody> {
 
 fn add_common_headers(headers: &mut HeaderMap, id: &RequestId, ns: Option<&str>) {
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         headers.insert(REQUEST_ID, id);
     }
     // OCI distribution specification, "Registry Proxying": say which namespace was served.

@@ -3,14 +3,15 @@
 //! The record is made when the request's head is there and travels with the answer's body: dropping
 //! it, wherever that happens, is the end of the request and writes the line.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::USER_AGENT;
 use http::request::Parts;
-use http::{Response, Version};
-use prometheus::IntCounter;
+use http::{HeaderValue, Method, Response, Uri, Version};
 use tokio::time::Instant;
 
 use super::body::{BodyError, ResponseBody};
@@ -22,14 +23,14 @@ use crate::registry::{CacheResult, Served};
 /// How an answer was come by; travels with the response.
 #[derive(Clone, Debug)]
 pub(super) struct Outcome {
-    upstream: String,
+    upstream: Arc<str>,
     kind: ContentLabel,
     result: CacheResult,
 }
 
 impl Outcome {
     pub(super) fn new(kind: ContentLabel, served: &Served) -> Self {
-        Self { upstream: served.upstream.clone(), kind, result: served.result }
+        Self { upstream: Arc::clone(&served.upstream), kind, result: served.result }
     }
 }
 
@@ -39,16 +40,15 @@ pub(super) struct Exchange {
     started: Instant,
     id: RequestId,
     client: SocketAddr,
-    method: String,
-    path: String,
+    method: Method,
+    uri: Uri,
     protocol: &'static str,
-    user_agent: Option<String>,
+    user_agent: Option<HeaderValue>,
     route: &'static str,
     /// `None` until there is an answer.
     status: Option<u16>,
     outcome: Option<Outcome>,
     fault: Option<Fault>,
-    sent: IntCounter,
     sent_bytes: u64,
     first_byte: Option<Duration>,
     is_complete: bool,
@@ -57,21 +57,19 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Begins the record of a request.
     pub(super) fn begin(metrics: &ServerMetrics, parts: &Parts, client: SocketAddr, id: RequestId) -> Self {
-        let agent = parts.headers.get(USER_AGENT).map(|value| escape(value.as_bytes()));
         Self {
             metrics: metrics.clone(),
             started: Instant::now(),
             id,
             client,
-            method: escape(parts.method.as_str().as_bytes()),
-            path: escape(parts.uri.path().as_bytes()),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
             protocol: protocol_name(parts.version),
-            user_agent: agent,
+            user_agent: parts.headers.get(USER_AGENT).cloned(),
             route: UNKNOWN_ROUTE,
             status: None,
             outcome: None,
             fault: None,
-            sent: metrics.bytes_sent(None),
             sent_bytes: 0,
             first_byte: None,
             is_complete: false,
@@ -86,7 +84,7 @@ impl Exchange {
     /// Notes the answer, and lets its body carry the record to its end.
     pub(super) fn answer(
         mut self,
-        method: &http::Method,
+        method: &Method,
         mut response: Response<ResponseBody>,
     ) -> Response<ResponseBody> {
         let status = response.status().as_u16();
@@ -96,7 +94,6 @@ impl Exchange {
         self.metrics.record_answer(self.route, method, status);
         if let Some(outcome) = &self.outcome {
             self.metrics.record_cache(&outcome.upstream, outcome.kind, outcome.result);
-            self.sent = self.metrics.bytes_sent(Some(outcome.result));
         }
         response.map(|body| body.recorded_by(self))
     }
@@ -105,7 +102,7 @@ impl Exchange {
     pub(super) fn record_sent(&mut self, bytes: usize) {
         self.record_first_byte();
         self.sent_bytes += bytes as u64;
-        self.sent.inc_by(bytes as u64);
+        self.metrics.record_sent(self.outcome.as_ref().map(|outcome| outcome.result), bytes as u64);
     }
 
     /// Notes that the answer is cut short.
@@ -129,7 +126,10 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
-        self.metrics.duration(self.route).observe(duration.as_secs_f64());
+        self.metrics.record_duration(self.route, duration);
+        let method = escape(self.method.as_str().as_bytes());
+        let path = escape(self.uri.path().as_bytes());
+        let agent = self.user_agent.as_ref().map(|agent| escape(agent.as_bytes()));
         let outcome = self.outcome.as_ref();
         let fault = self.fault.as_ref();
         let end = if self.is_complete { "complete" } else { "aborted" };
@@ -138,22 +138,22 @@ impl Drop for Exchange {
             {
                 request.id = %self.id,
                 client.address = %self.client,
-                request.method = self.method,
-                request.path = self.path,
+                request.method = &*method,
+                request.path = &*path,
                 request.protocol = self.protocol,
-                user_agent = self.user_agent,
+                user_agent = agent.as_deref(),
                 route = self.route,
                 response.status = self.status,
                 sent_bytes = self.sent_bytes,
                 duration_ms = milliseconds(duration),
                 first_byte_ms = self.first_byte.map(milliseconds),
-                upstream.name = outcome.map(|outcome| outcome.upstream.as_str()),
+                upstream.name = outcome.map(|outcome| &*outcome.upstream),
                 outcome = outcome.map(|outcome| outcome.result.as_str()),
                 end,
                 error.class = fault.map(|fault| fault.class),
                 error.text = fault.map(|fault| &*fault.text),
             },
-            "{} {} {}", self.method, self.path, StatusText(self.status),
+            "{method} {path} {}", StatusText(self.status),
         );
     }
 }
@@ -186,13 +186,19 @@ const fn protocol_name(version: Version) -> &'static str {
 }
 
 /// Text of a client's for one line of a log: printable, and not endless.
-fn escape(text: &[u8]) -> String {
+fn escape(text: &[u8]) -> Cow<'_, str> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
+    if let (true, Ok(plain)) = (text.len() <= MAX_LOGGED_BYTES, std::str::from_utf8(text))
+        && text.iter().all(is_plain)
+    {
+        return Cow::Borrowed(plain);
+    }
     let shown = &text[..text.len().min(MAX_LOGGED_BYTES)];
     let mut escaped = shown.escape_ascii().to_string();
     if shown.len() < text.len() {
         escaped.push_str("...");
     }
-    escaped
+    Cow::Owned(escaped)
 }
 
 /// The route of requests that ask for nothing that there is.
@@ -208,6 +214,8 @@ mod tests {
     fn what_clients_send_cannot_break_a_log_line() {
         assert_eq!(escape(b"curl/8\x1b[31m\r\n"), "curl/8\\x1b[31m\\r\\n");
         assert_eq!(escape("/é".as_bytes()), "/\\xc3\\xa9");
+        assert_eq!(escape(b"it's \"x\""), "it\\'s \\\"x\\\"");
+        assert_eq!(escape(b"/v2/a~b"), "/v2/a~b");
         assert_eq!(escape(&[b'a'; 600]).len(), MAX_LOGGED_BYTES + 3);
     }
 }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -212,7 +213,9 @@ where
             let _place = place;
             let _open = Open::new(&acceptor.open_connections);
             let cut = acceptor.cut.clone();
-            let serve = AssertUnwindSafe(acceptor.serve(stream, peer)).catch_unwind();
+            // Pinned where it stands: to pass it on would take its room twice, on every connection.
+            let serve = pin!(acceptor.serve(stream, peer));
+            let serve = AssertUnwindSafe(serve).catch_unwind();
             let ended = tokio::select! {
                 ended = serve => ended,
                 () = cut.cancelled() => return,
@@ -235,7 +238,8 @@ where
             Some(store) => {
                 let handshake = timeout(self.connection.patience.head, store.accept(stream));
                 match handshake.await {
-                    Ok(Ok(stream)) => serve_connection(stream, &self.connection, service).await,
+                    // Boxed: connections in clear text need not carry the room for it.
+                    Ok(Ok(stream)) => Box::pin(serve_connection(stream, &self.connection, service)).await,
                     Ok(Err(error)) => {
                         tracing::debug!(%error, client.address = %peer, "TLS handshake failed");
                         return;

@@ -1,5 +1,8 @@
 //! What the HTTP edge counts. All labels are closed sets: never a repository, a path or a client.
 
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
 use http::Method;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -9,7 +12,10 @@ use crate::registry::CacheResult;
 
 /// The metrics of the registry API. Cloning gives another handle to the same numbers.
 #[derive(Clone, Debug)]
-pub struct ServerMetrics {
+pub struct ServerMetrics(Arc<Numbers>);
+
+#[derive(Debug)]
+struct Numbers {
     /// Requests answered, by route, method and status code.
     requests: IntCounterVec,
     /// Time from a request's head to the end of its answer, by route.
@@ -23,7 +29,20 @@ pub struct ServerMetrics {
     open_connections: IntGauge,
     /// Bytes of bodies that left by sendfile(2).
     sendfile_bytes: IntCounter,
+    /// The figures of each route that was asked for, so that a request looks up no labels.
+    routes: [OnceLock<RouteNumbers>; ROUTES.len()],
 }
+
+/// The figures of one route.
+#[derive(Debug)]
+struct RouteNumbers {
+    duration: Histogram,
+    /// Of GET that is answered by 200: nearly all there are.
+    usual: OnceLock<IntCounter>,
+}
+
+/// The routes that have places of their own.
+const ROUTES: [&str; 4] = ["manifest", "blob", "base", "tags"];
 
 impl ServerMetrics {
     /// Makes the metrics and registers them. An error means that a name is taken.
@@ -60,7 +79,7 @@ impl ServerMetrics {
         registry.register(Box::new(cache_requests.clone()))?;
         registry.register(Box::new(open_connections.clone()))?;
         registry.register(Box::new(sendfile_bytes.clone()))?;
-        Ok(Self {
+        Ok(Self(Arc::new(Numbers {
             requests,
             duration,
             bytes_from_cache: bytes.with_label_values(&["cache"]),
@@ -68,41 +87,62 @@ impl ServerMetrics {
             cache_requests,
             open_connections,
             sendfile_bytes,
-        })
+            routes: Default::default(),
+        })))
     }
 
     pub(super) fn record_answer(&self, route: &'static str, method: &Method, status: u16) {
-        let mut digits = [0; 3];
-        let labels = [route, method_label(method), code_label(status, &mut digits)];
-        self.requests.with_label_values(&labels).inc();
-    }
-
-    pub(super) fn record_cache(&self, upstream: &str, kind: ContentLabel, result: CacheResult) {
-        self.cache_requests.with_label_values(&[upstream, kind.as_str(), result.as_str()]).inc();
-    }
-
-    pub(super) fn duration(&self, route: &'static str) -> Histogram {
-        self.duration.with_label_values(&[route])
-    }
-
-    /// The counter that bytes of an answer of this result go to.
-    pub(super) fn bytes_sent(&self, result: Option<CacheResult>) -> IntCounter {
-        match result {
-            Some(CacheResult::Miss | CacheResult::Collapsed | CacheResult::Bypass) => {
-                self.bytes_from_upstream.clone()
+        let counter = || {
+            let mut digits = [0; 3];
+            let labels = [route, method_label(method), code_label(status, &mut digits)];
+            self.0.requests.with_label_values(&labels)
+        };
+        match self.find_route(route) {
+            Some(numbers) if method == Method::GET && status == 200 => {
+                numbers.usual.get_or_init(counter).inc();
             }
-            Some(CacheResult::Hit | CacheResult::Stale | CacheResult::Revalidated) | None => {
-                self.bytes_from_cache.clone()
-            }
+            _ => counter().inc(),
         }
     }
 
+    fn find_route(&self, route: &'static str) -> Option<&RouteNumbers> {
+        let place = ROUTES.iter().position(|known| *known == route)?;
+        Some(self.0.routes[place].get_or_init(|| RouteNumbers {
+            duration: self.0.duration.with_label_values(&[route]),
+            usual: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn record_cache(&self, upstream: &str, kind: ContentLabel, result: CacheResult) {
+        self.0.cache_requests.with_label_values(&[upstream, kind.as_str(), result.as_str()]).inc();
+    }
+
+    pub(super) fn record_duration(&self, route: &'static str, duration: Duration) {
+        match self.find_route(route) {
+            Some(numbers) => numbers.duration.observe(duration.as_secs_f64()),
+            None => self.0.duration.with_label_values(&[route]).observe(duration.as_secs_f64()),
+        }
+    }
+
+    /// Counts bytes of an answer of this result.
+    pub(super) fn record_sent(&self, result: Option<CacheResult>, bytes: u64) {
+        let counter = match result {
+            Some(CacheResult::Miss | CacheResult::Collapsed | CacheResult::Bypass) => {
+                &self.0.bytes_from_upstream
+            }
+            Some(CacheResult::Hit | CacheResult::Stale | CacheResult::Revalidated) | None => {
+                &self.0.bytes_from_cache
+            }
+        };
+        counter.inc_by(bytes);
+    }
+
     pub(super) fn open_connections(&self) -> IntGauge {
-        self.open_connections.clone()
+        self.0.open_connections.clone()
     }
 
     pub(super) fn sendfile_bytes(&self) -> IntCounter {
-        self.sendfile_bytes.clone()
+        self.0.sendfile_bytes.clone()
     }
 }
 
@@ -162,8 +202,8 @@ mod tests {
         let invented = Method::from_bytes(b"BREW").unwrap();
         metrics.record_answer("blob", &invented, 405);
         metrics.record_cache("docker.io", ContentLabel::Tags, CacheResult::Collapsed);
-        metrics.bytes_sent(Some(CacheResult::Miss)).inc_by(7);
-        metrics.bytes_sent(Some(CacheResult::Stale)).inc_by(5);
+        metrics.record_sent(Some(CacheResult::Miss), 7);
+        metrics.record_sent(Some(CacheResult::Stale), 5);
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for line in [
             r#"requests_total{code="405",method="other",route="blob"} 1"#,

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_warning_is_short_and_well_formed_whatever_the_upstream_is_called() {
         let mut served = served(CacheResult::Stale, true);
-        served.upstream = format!("\"\r\n\\é{}", "x".repeat(5000));
+        served.upstream = format!("\"\r\n\\é{}", "x".repeat(5000)).into();
         let checked_at = Timestamp::from_millis(0);
         served.staleness = Some(Staleness { checked_at, error: Some("broken") });
         let mut headers = HeaderMap::new();

@@ -1,5 +1,6 @@
 //! The pure part of finding what a name means.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -49,9 +50,9 @@ impl NameTable {
     pub(super) fn new(entries: Vec<Entry>) -> Self {
         let mut hosts = HashMap::new();
         for (place, entry) in entries.iter().enumerate() {
-            hosts.entry(normalize(&entry.name)).or_insert(place);
+            hosts.entry(normalize(&entry.name).into_owned()).or_insert(place);
             for alias in &entry.aliases {
-                hosts.entry(normalize(alias)).or_insert(place);
+                hosts.entry(normalize(alias).into_owned()).or_insert(place);
             }
         }
         let default = entries.iter().position(|entry| entry.default);
@@ -60,7 +61,7 @@ impl NameTable {
 
     /// The place of the upstream with that name or alias, in any case, default ports left out.
     pub(super) fn find(&self, host: &str) -> Option<usize> {
-        self.hosts.get(&normalize(host)).copied()
+        self.hosts.get(&*normalize(host)).copied()
     }
 
     pub(super) fn resolve(&self, spelling: &Spelling<'_>) -> Result<Meaning, RegistryError> {
@@ -139,7 +140,7 @@ impl NameTable {
     fn identify(&self, upstream: usize, name: &str) -> Result<RepositoryId, RegistryError> {
         let entry = &self.entries[upstream];
         let is_short = entry.library_prefix && !name.contains('/');
-        let full = if is_short { format!("{LIBRARY}{name}") } else { name.to_owned() };
+        let full = if is_short { Cow::Owned(format!("{LIBRARY}{name}")) } else { Cow::Borrowed(name) };
         let name = full.parse().map_err(|error| RegistryError::NameInvalid(format!("{error}")))?;
         let id = RepositoryId { upstream: Arc::clone(&entry.name), name };
         if entry.allows(&id.name) { Ok(id) } else { Err(RegistryError::Excluded(id.to_string())) }
@@ -177,11 +178,13 @@ impl Entry {
 }
 
 /// A host as it is looked up: lower-case, without the port that its scheme implies.
-fn normalize(host: &str) -> String {
-    let host = host.trim().to_ascii_lowercase();
-    match host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")) {
-        Some(bare) => bare.to_owned(),
-        None => host,
+fn normalize(host: &str) -> Cow<'_, str> {
+    let host = host.trim();
+    let host = host.strip_suffix(":443").or_else(|| host.strip_suffix(":80")).unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
     }
 }
 

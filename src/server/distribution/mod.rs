@@ -27,7 +27,7 @@ pub(super) use tags::answer_tags;
 pub(super) use unsupported::drain;
 
 use super::body::ResponseBody;
-use super::conditional::etag;
+use super::conditional::names_of;
 use super::exchange::Outcome;
 use super::metrics::ContentLabel;
 use super::provenance::add_provenance;
@@ -60,13 +60,17 @@ impl Call<'_> {
 /// `Docker-Content-Digest`
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
+/// As many headers as an answer with content usually has: the map grows once.
+const USUAL_HEADERS: usize = 12;
+
 /// The headers that name content: its digest, twice, and how it was come by.
 fn content_headers(digest: &Digest, kind: ContentLabel, served: &Served) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
-    let value = HeaderValue::from_str(&digest.to_string()).expect("a digest is a header value");
-    headers.insert(CONTENT_DIGEST, value);
-    headers.insert(ETAG, etag(digest));
+    headers.reserve(USUAL_HEADERS);
+    let (name, etag) = names_of(digest);
+    headers.insert(CONTENT_DIGEST, name);
+    headers.insert(ETAG, etag);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     add_provenance(headers, served);
     response.extensions_mut().insert(Outcome::new(kind, served));

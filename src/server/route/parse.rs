@@ -1,5 +1,7 @@
 //! The parser of request lines.
 
+use std::borrow::Cow;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -17,7 +19,7 @@ const MAX_UPLOAD_ID_LENGTH: usize = 128;
 /// Of several `ns` the first that is not empty counts. What the path says is judged before the method.
 pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let segments = split(path)?;
-    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
     let (prefix, rest) = match segments.as_slice() {
         ["v2", rest @ ..] => (None, rest),
         ["v1", ..] => return Err(RouteError::VersionOne),
@@ -44,18 +46,18 @@ pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
 
 /// Splits a raw path into its segments, each percent-decoded once. The last is empty where the path
 /// ends in a slash; no other is.
-fn split(path: &str) -> Result<Vec<String>, RouteError> {
+fn split(path: &str) -> Result<Vec<Cow<'_, str>>, RouteError> {
     let rest = path.strip_prefix('/').ok_or(RouteError::NoEndpoint)?;
     let segments = rest.split('/').map(decode).collect::<Result<Vec<_>, _>>()?;
     match segments.split_last() {
-        Some((_, inner)) if inner.iter().any(String::is_empty) => {
+        Some((_, inner)) if inner.iter().any(|segment| segment.is_empty()) => {
             Err(RouteError::PathMalformed("it has empty segments"))
         }
         _ => Ok(segments),
     }
 }
 
-fn decode(segment: &str) -> Result<String, RouteError> {
+fn decode(segment: &str) -> Result<Cow<'_, str>, RouteError> {
     let Ok(decoded) = percent_decode_str(segment).decode_utf8() else {
         return Err(RouteError::PathMalformed("it is not UTF-8"));
     };
@@ -70,7 +72,7 @@ fn decode(segment: &str) -> Result<String, RouteError> {
     if decoded.split('/').any(|part| matches!(part, "." | "..")) {
         return Err(RouteError::PathMalformed("it has dot segments"));
     }
-    Ok(decoded.into_owned())
+    Ok(decoded)
 }
 
 /// Why a path outside `/v2/` is not served: a client that is configured without the `/v2` of the API
@@ -125,7 +127,7 @@ fn parse_name(segments: &[&str]) -> Result<String, RouteError> {
         Some((first, rest)) if is_host(first) => rest,
         _ => &name,
     };
-    grammatical.parse::<RepositoryName>()?;
+    RepositoryName::check(grammatical)?;
     Ok(name)
 }
 
@@ -134,7 +136,7 @@ fn parse_name(segments: &[&str]) -> Result<String, RouteError> {
 fn is_registry(component: &str) -> bool {
     component.len() <= MAX_NAME_LENGTH
         && !component.contains('/')
-        && (is_host(component) || component.parse::<RepositoryName>().is_ok())
+        && (is_host(component) || RepositoryName::check(component).is_ok())
 }
 
 /// Whether a component is a host: `localhost`, or with a dot or a port in it.
