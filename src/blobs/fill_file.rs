@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
+use tokio::sync::mpsc;
 
 use super::{BlobError, BlobFile, Result};
 use crate::oci::{Digest, Hasher};
@@ -25,8 +26,17 @@ pub struct FillFile {
     digest: Digest,
     hasher: Hasher,
     written_bytes: u64,
+    /// The size of the whole, until its space is reserved.
+    unreserved_bytes: Option<u64>,
     tasks: Tasks,
 }
+
+/// Parts of content on their way to a file, in order.
+pub type Parts = mpsc::Receiver<Bytes>;
+
+/// How many bytes come between two messages to readers, where more bytes wait to be written. Each
+/// message wakes all readers.
+const STEP: u64 = 256 * 1024;
 
 /// Content that is whole and has the right digest, but would not survive a crash yet.
 #[derive(Debug)]
@@ -58,7 +68,7 @@ impl Drop for Temporary {
 }
 
 impl FillFile {
-    /// Makes the temporary file and reserves its space. Blocks.
+    /// Makes the temporary file. Blocks.
     pub(super) fn create(
         digest: Digest,
         size_bytes: Option<u64>,
@@ -67,11 +77,16 @@ impl FillFile {
     ) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&place.temporary)?;
         let place = Temporary(Some(place));
-        if let Some(size_bytes @ 1..) = size_bytes {
-            reserve(&file, size_bytes)?;
-        }
         let hasher = Hasher::new(digest.algorithm());
-        Ok(Self { file: Arc::new(file), place, digest, hasher, written_bytes: 0, tasks })
+        Ok(Self {
+            file: Arc::new(file),
+            place,
+            digest,
+            hasher,
+            written_bytes: 0,
+            unreserved_bytes: size_bytes,
+            tasks,
+        })
     }
 
     /// How many bytes were written.
@@ -92,13 +107,70 @@ impl FillFile {
         let tasks = self.tasks.clone();
         let work = move || -> io::Result<Self> {
             for part in parts {
-                self.file.write_all_at(&part, self.written_bytes)?;
+                self.write(&part)?;
                 self.hasher.update(&part);
-                self.written_bytes += part.len() as u64;
             }
+            self.reserve_rest()?;
             Ok(self)
         };
         joined("write content", tasks.spawn_blocking(work).await)
+    }
+
+    /// Writes and hashes `first` and whatever else waits in `queue` by then, like [`FillFile::append`],
+    /// and tells `publish` how many bytes are in the file: after the first part, in steps of some
+    /// size, and at the end.
+    ///
+    /// Holds its thread as long as parts come as fast as they are written, and none while the queue is
+    /// empty: an upstream that is silent costs no thread.
+    pub async fn append_queued<P>(
+        mut self,
+        first: Bytes,
+        mut queue: Parts,
+        publish: P,
+    ) -> Result<(Self, Parts)>
+    where
+        P: Fn(u64) + Send + 'static,
+    {
+        let tasks = self.tasks.clone();
+        let work = move || -> io::Result<(Self, Parts)> {
+            let mut next = Some(first);
+            let (mut published_bytes, mut due_bytes) = (self.written_bytes, 0);
+            while let Some(part) = next {
+                self.write(&part)?;
+                // Before it is hashed: the bytes that wait for the digest are not among these.
+                if self.written_bytes >= due_bytes || queue.is_empty() {
+                    publish(self.written_bytes);
+                    published_bytes = self.written_bytes;
+                    due_bytes = published_bytes + STEP;
+                }
+                self.reserve_rest()?;
+                self.hasher.update(&part);
+                // Before the next part is taken: its memory can carry one that comes.
+                drop(part);
+                next = queue.try_recv().ok();
+            }
+            if self.written_bytes > published_bytes {
+                publish(self.written_bytes);
+            }
+            Ok((self, queue))
+        };
+        joined("write content", tasks.spawn_blocking(work).await)
+    }
+
+    fn write(&mut self, part: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(part, self.written_bytes)?;
+        self.written_bytes += part.len() as u64;
+        Ok(())
+    }
+
+    /// Reserves the space of what is still to come, once: a disk that cannot take the content says so
+    /// early, and the file lies in one piece. Not before the first bytes are readable: to reserve a GiB
+    /// takes milliseconds, which the first client would wait for.
+    fn reserve_rest(&mut self) -> io::Result<()> {
+        match self.unreserved_bytes.take() {
+            Some(size_bytes) if size_bytes > self.written_bytes => reserve(&self.file, size_bytes),
+            _ => Ok(()),
+        }
     }
 
     /// Compares the digest of all that was written with the one that was asked for.
@@ -146,8 +218,7 @@ fn joined<T>(
     }
 }
 
-/// Reserves space without changing the file's size: a disk that cannot take the content says so before
-/// the first byte, and the file lies in one piece.
+/// Reserves space without changing the file's size.
 fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, 0, size_bytes) {
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {

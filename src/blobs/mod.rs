@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::{BlobError, Result};
-pub use fill_file::{FillFile, VerifiedFile};
+pub use fill_file::{FillFile, Parts, VerifiedFile};
 pub use local::LocalBlobs;
 pub use slice::{FileSlice, is_socket_error};
 

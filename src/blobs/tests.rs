@@ -1,10 +1,12 @@
 //! The promises of the content store, on the local disk.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
 
 use super::{BlobError, Blobs, FillFile, FoundBlob, LocalBlobs};
 use crate::oci::{Algorithm, Digest};
@@ -69,6 +71,44 @@ async fn readers_see_what_was_written_before_it_is_committed_and_after_it_is_dro
     drop(file);
     assert_eq!(reader.read_exact_at(1, 2).await.unwrap(), "bc");
     assert_eq!(incoming_files(folder.path()), 0);
+}
+
+#[tokio::test]
+async fn readers_hear_of_the_first_part_at_once_and_of_many_small_ones_seldom() {
+    const PART: u64 = 16 * 1024;
+    const COUNT: u64 = 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let part = Bytes::from(vec![7; usize::try_from(PART).unwrap()]);
+    let content = part.repeat(usize::try_from(COUNT).unwrap());
+    let (sender, queue) = mpsc::channel(usize::try_from(COUNT).unwrap());
+    for _ in 1..COUNT {
+        sender.try_send(part.clone()).unwrap();
+    }
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&steps);
+    let publish = move |written_bytes| heard.lock().unwrap().push(written_bytes);
+    let file = begin(&blobs, &content).await;
+    let (file, _queue) = file.append_queued(part, queue, publish).await.unwrap();
+    file.verify().unwrap().commit().await.unwrap();
+    let steps = steps.lock().unwrap();
+    assert_eq!((steps.first(), steps.last()), (Some(&PART), Some(&(COUNT * PART))));
+    assert!(steps.is_sorted() && steps.len() < 100, "{} messages", steps.len());
+}
+
+#[tokio::test]
+async fn space_is_reserved_after_the_first_part_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let content = vec![1; 1 << 20];
+    let file = begin(&blobs, &content).await;
+    let incoming = fs::read_dir(folder.path().join("incoming")).unwrap().next().unwrap().unwrap();
+    assert_eq!(incoming.metadata().unwrap().blocks(), 0);
+    let _file = file.append(vec![Bytes::from_static(&[1])]).await.unwrap();
+    let metadata = incoming.metadata().unwrap();
+    // Where the file system cannot reserve, it has one block at most.
+    assert_eq!(metadata.len(), 1);
+    assert!(metadata.blocks() * 512 >= 1 << 20 || metadata.blocks() <= 8, "{} blocks", metadata.blocks());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::core::Core;
 use super::repository::Repository;
 use super::stored::open_whole;
 use super::transfer::Transfer;
-use crate::blobs::{BlobError, BlobFile, FillFile};
+use crate::blobs::{BlobError, BlobFile, FillFile, Parts};
 use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
 use crate::oci::Digest;
 use crate::upstream::UpstreamError;
@@ -25,7 +25,7 @@ use crate::upstream::UpstreamError;
 pub(super) const HELD_BACK: u64 = 32 * 1024;
 
 /// How many parts from the network may wait for the disk.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 /// All running fills, by digest.
 #[derive(Default)]
@@ -113,8 +113,12 @@ impl Fills {
         let fill = Arc::new(Fill { repository: repository.id.clone(), progress: receiver });
         fills.insert(*digest, Arc::clone(&fill));
         drop(fills);
-        let run =
-            Run { core: Arc::clone(core), repository: repository.clone(), digest: *digest, progress: sender };
+        let run = Run {
+            core: Arc::clone(core),
+            repository: repository.clone(),
+            digest: *digest,
+            progress: Arc::new(sender),
+        };
         let shutdown = core.tasks.shutdown_token().clone();
         core.tasks.spawn(async move {
             let guard = Listed { core: Arc::clone(&run.core), digest: run.digest };
@@ -176,7 +180,7 @@ struct Run {
     core: Arc<Core>,
     repository: Repository,
     digest: Digest,
-    progress: watch::Sender<Progress>,
+    progress: Arc<watch::Sender<Progress>>,
 }
 
 impl Run {
@@ -241,21 +245,16 @@ impl Run {
         }
     }
 
-    /// Queue to file: whatever has come meanwhile is written and hashed in one go.
-    async fn write(
-        &self,
-        mut file: FillFile,
-        mut queue: mpsc::Receiver<Bytes>,
-    ) -> Result<FillFile, FillFailure> {
-        loop {
-            let mut parts = Vec::with_capacity(QUEUE);
-            if queue.recv_many(&mut parts, QUEUE).await == 0 {
-                return Ok(file);
-            }
-            file = file.append(parts).await.map_err(disk)?;
-            let written_bytes = file.written_bytes();
-            self.progress.send_modify(|progress| progress.written_bytes = written_bytes);
+    /// Queue to file, on a blocking thread while there is something to write.
+    async fn write(&self, mut file: FillFile, mut queue: Parts) -> Result<FillFile, FillFailure> {
+        while let Some(first) = queue.recv().await {
+            let progress = self.progress.clone();
+            let published = move |written_bytes| {
+                progress.send_modify(|progress| progress.written_bytes = written_bytes);
+            };
+            (file, queue) = file.append_queued(first, queue, published).await.map_err(disk)?;
         }
+        Ok(file)
     }
 
     /// Verifies, releases the held-back part, and only then makes the content durable: no client waits
