@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +59,7 @@ struct App {
 /// Serves until it is told to stop; `sources` are what a reload reads again.
 pub async fn serve(loaded: Loaded, sources: Sources) -> anyhow::Result<()> {
     let log = logging::init(&loaded.config.logging);
+    raise_file_limit();
     // Before anything is announced: a signal that comes right after the announcement must be heard.
     let mut hang_ups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let stop = stop_signal()?;
@@ -309,6 +311,18 @@ fn advice(registry: &Registry) -> Advice {
         };
         names.upstreams().iter().map(state).collect()
     })
+}
+
+/// Lets the process have as many files open as it may: every connection is one, and the usual limit for
+/// programs that ask for nothing is 1,024. What cannot be raised stays.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "cannot raise the limit of open files");
+    }
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -1,5 +1,6 @@
 //! Start, stop, crash, reload: what a server owes its data and its clients.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -309,4 +310,26 @@ async fn a_sighup_takes_up_a_new_certificate() {
     let client = tidegate.client().tls(new.client_config(&["http/1.1"]));
     until("the new certificate", async || client.accepts_certificate().await).await;
     assert_eq!(client.get("/v2/").send().await.status, 200);
+}
+
+#[test]
+fn it_takes_as_many_descriptors_as_it_may_have() {
+    let directory = tempfile::tempdir().unwrap();
+    let serve = r#"ulimit -Sn 200 && exec "$0" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0"#;
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", serve, env!("CARGO_BIN_EXE_tidegate")])
+        .current_dir(&directory)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let is_ready = log.lines().any(|line| line.unwrap().contains("ready"));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let limits = limits.unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let limits_of_files: Vec<_> = files.split_whitespace().take(2).collect();
+    assert!(is_ready && limits_of_files[0] == limits_of_files[1], "{limits}");
+    assert_ne!(limits_of_files[0], "200");
 }
