@@ -454,6 +454,7 @@ level = "debug"  # environment TIDEGATE_LOGGING__LEVEL
 
 [site]
 name = "default"  # default
+offline = false  # default
 
 [[upstream]]
 name = "corp"  # file tidegate.toml:4
@@ -461,6 +462,7 @@ endpoints = ["http://127.0.0.1:9/base"]  # file tidegate.toml:5
 aliases = []  # default
 default = false  # default
 library_prefix = false  # default
+# offline is not set: whether no packet may leave for it; else [site] says
 # username is not set: user name towards the registry
 # password is not set: password or token of that user
 # password_file is not set: file that holds the password, read anew when it changes
@@ -584,13 +586,14 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
         "external_url",
         "certificate",
         "private_key",
+        "upstream[0].offline",
         "username",
         "password_file",
         "ca_file",
         "trusted_hosts",
     ];
     for (key, value) in full {
-        let is_example = examples.iter().any(|name| key.ends_with(&format!(".{name}")));
+        let is_example = examples.iter().any(|name| key == *name || key.ends_with(&format!(".{name}")));
         assert_eq!(defaults.get(&key) != Some(&value), is_example, "{key} = {value}");
     }
 }

@@ -12,12 +12,13 @@ use super::freshness::{Verdict, judge};
 use super::memory::Question;
 use super::referrers;
 use super::{
-    CacheResult, ReferrerList, RegistryError, Repository, RepositoryList, Served, Staleness, TagList,
+    CacheResult, ReferrerList, RegistryError, Repository, RepositoryList, Served, StaleCause, Staleness,
+    TagList,
 };
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{Listing, ListingKind};
-use crate::oci::{Digest, NextPage};
-use crate::runtime::Joined;
+use crate::oci::{Digest, NextPage, Tag};
+use crate::runtime::{Joined, Timestamp};
 use crate::upstream::UpstreamError;
 
 /// What upstream answered, for all who asked the same.
@@ -59,7 +60,7 @@ pub(super) async fn tags(
     let lookup = Lookup { core, repository, subject: Subject::Tags, query };
     let (page, served) = match lookup.find().await {
         Ok(found) => found,
-        Err(error) if error.is_transient() => match observed_tags(core, repository, &error).await {
+        Err(error) if error.is_transient() => match observed_tags(&lookup, &error).await {
             Some(found) => found,
             None => return Err(RegistryError::from_listing(error, &repository.id)),
         },
@@ -102,7 +103,7 @@ pub(super) async fn referrers(
             {
                 return Ok(list);
             }
-            Err(RegistryError::from_upstream(error, || RegistryError::ManifestUnknown(digest.to_string())))
+            Err(RegistryError::from_referrers(error, digest))
         }
     }
 }
@@ -157,16 +158,22 @@ impl Lookup<'_> {
                 Ok((page, Served { stored: true, ..Served::new(CacheResult::Collapsed, name) }))
             }
             (Err(error), Some((page, listing)))
-                if error.is_transient()
-                    && judge(self.core.clock.now(), listing.fetched_at, &clocks) != Verdict::AskOnly =>
+                if matches!(error, UpstreamError::Offline { .. })
+                    || error.is_transient()
+                        && judge(self.core.clock.now(), listing.fetched_at, &clocks) != Verdict::AskOnly =>
             {
-                let staleness = Staleness { checked_at: listing.fetched_at, error: Some(error.kind()) };
-                let age = Some(self.core.clock.now().since(listing.fetched_at));
-                let served =
-                    Served { age, staleness: Some(staleness), ..Served::new(CacheResult::Stale, name) };
-                Ok((page, served))
+                Ok((page, self.stale(Some(listing.fetched_at), &error)))
             }
             (Err(error), _) => Err(error),
+        }
+    }
+
+    fn stale(&self, fetched_at: Option<Timestamp>, error: &UpstreamError) -> Served {
+        let staleness = Staleness { checked_at: fetched_at, cause: StaleCause::of(error) };
+        Served {
+            age: fetched_at.map(|fetched_at| self.core.clock.now().since(fetched_at)),
+            staleness: Some(staleness),
+            ..Served::new(CacheResult::Stale, &self.repository.id.upstream)
         }
     }
 
@@ -262,20 +269,27 @@ async fn keep(core: &Core, repository: &Repository, kind: ListingKind, key: &str
 }
 
 /// The tags that were pulled through this node: better than nothing while upstream is away.
-async fn observed_tags(
-    core: &Core,
-    repository: &Repository,
-    error: &UpstreamError,
-) -> Option<(Arc<Page>, Served)> {
-    let tags = core.or_nothing(core.index.list_tags(&repository.id).await);
+async fn observed_tags(lookup: &Lookup<'_>, error: &UpstreamError) -> Option<(Arc<Page>, Served)> {
+    let found = lookup.core.index.list_tags(&lookup.repository.id).await;
+    let tags = lookup.core.or_nothing(found);
     if tags.is_empty() {
         return None;
     }
-    let tags = tags.iter().map(ToString::to_string).collect();
-    let staleness = Staleness { checked_at: crate::runtime::Timestamp::default(), error: Some(error.kind()) };
-    let served =
-        Served { staleness: Some(staleness), ..Served::new(CacheResult::Stale, &repository.id.upstream) };
-    Some((Arc::new(Page { content: Content::Tags(tags), next: None }), served))
+    let page = paginate(tags.iter().map(Tag::as_str), &lookup.query);
+    Some((Arc::new(page), lookup.stale(None, error)))
+}
+
+/// The page that `n` and `last` ask for, of tags in lexical order.
+fn paginate<'a>(tags: impl Iterator<Item = &'a str>, query: &[(String, String)]) -> Page {
+    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let limit = find("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+    let mut rest = tags.filter(|tag| find("last").is_none_or(|last| *tag > last));
+    let tags: Vec<_> = rest.by_ref().take(limit).map(str::to_owned).collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let has_more = rest.next().is_some();
+    let next =
+        tags.last().filter(|_| has_more).map(|last| vec![pair("n", &limit.to_string()), pair("last", last)]);
+    Page { content: Content::Tags(tags), next }
 }
 
 /// Keeps `n` within what ECR takes; it refuses larger ones, and its `Link` leads on all the same.
@@ -291,6 +305,22 @@ fn clamp_page(hosts: &[&str], query: &[(String, String)]) -> Vec<(String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn observed_tags_come_in_the_pages_that_are_asked_for() {
+        let page = |query: &[(&str, &str)]| {
+            let query: Vec<_> = query.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+            let page = paginate(["1", "2", "3"].into_iter(), &query);
+            let Content::Tags(tags) = page.content else { panic!("no tags") };
+            let next = page.next.map(|next| next.iter().map(|(a, b)| format!("{a}={b}")).collect::<Vec<_>>());
+            (tags.join(","), next.map(|next| next.join("&")))
+        };
+        assert_eq!(page(&[]), ("1,2,3".to_owned(), None));
+        assert_eq!(page(&[("n", "2")]), ("1,2".to_owned(), Some("n=2&last=2".to_owned())));
+        assert_eq!(page(&[("n", "2"), ("last", "2")]), ("3".to_owned(), None));
+        assert_eq!(page(&[("n", "3")]), ("1,2,3".to_owned(), None));
+        assert_eq!(page(&[("last", "9")]), (String::new(), None));
+    }
 
     /// Checklist 88.
     #[test]

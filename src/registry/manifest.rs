@@ -10,13 +10,13 @@ use super::acquire::{self, Acquired, find_stored, is_telling};
 use super::core::Core;
 use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
-use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, Staleness, Want};
+use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, StaleCause, Staleness, Want};
 use crate::auth::{RequestContext, policy};
 use crate::events::Event;
 use crate::metadata::{AccessProof, ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
 use crate::runtime::Joined;
-use crate::upstream::{ManifestHead, UpstreamError};
+use crate::upstream::{Link, ManifestHead, UpstreamError};
 
 /// How long a client waits for upstream while there is an answer that may be served stale.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -104,7 +104,8 @@ impl Pull {
         known: TagObservation,
     ) -> Result<PulledManifest, RegistryError> {
         let clocks = self.repository.upstream.config().freshness;
-        match judge(self.core.clock.now(), known.checked_at, &clocks) {
+        let verdict = judge(self.core.clock.now(), known.checked_at, &clocks);
+        match verdict {
             Verdict::Fresh => self.answer_known(&known, self.aged(CacheResult::Hit, &known)).await,
             verdict => Box::pin(self.by_aged_tag(tag, class, known, verdict)).await,
         }
@@ -118,15 +119,19 @@ impl Pull {
         known: TagObservation,
         verdict: Verdict,
     ) -> Result<PulledManifest, RegistryError> {
+        if self.is_offline() {
+            // Of whatever age: nothing newer can be had.
+            return self.answer_known(&known, self.stale(&known, StaleCause::Offline)).await;
+        }
         match verdict {
             Verdict::Fresh | Verdict::ServeAndAsk => {
                 self.ask_in_background(tag, class, &known).await;
-                let served = self.stale(&known, None);
+                let served = self.stale(&known, StaleCause::Asking);
                 self.answer_known(&known, served).await
             }
             Verdict::AskFirst => {
                 if let Some(error) = self.find_failure(class).await.filter(UpstreamError::is_transient) {
-                    let served = self.stale(&known, Some(error.kind()));
+                    let served = self.stale(&known, StaleCause::of(&error));
                     return self.answer_known(&known, served).await;
                 }
                 let asked = self.ask(class, Some(known.clone()), self.want);
@@ -137,11 +142,11 @@ impl Pull {
                     }
                     Ok(Err(error)) if !error.is_transient() => Err(self.error(error)),
                     Ok(Err(error)) => {
-                        let served = self.stale(&known, Some(error.kind()));
+                        let served = self.stale(&known, StaleCause::of(&error));
                         self.answer_known(&known, served).await
                     }
                     Err(_elapsed) => {
-                        let served = self.stale(&known, Some("slow"));
+                        let served = self.stale(&known, StaleCause::Trouble("slow"));
                         self.answer_known(&known, served).await
                     }
                 }
@@ -321,6 +326,10 @@ impl Pull {
         known: Option<&TagObservation>,
     ) {
         let negative_for = self.repository.upstream.config().freshness.negative_for;
+        if matches!(error, UpstreamError::Offline { .. }) {
+            // Known without asking, and over at once when the node is put back.
+            return;
+        }
         if !error.is_transient() || known.is_some() {
             self.core.memory.remember_failure(question, error.clone(), negative_for).await;
         }
@@ -359,7 +368,8 @@ impl Pull {
         known: &TagObservation,
         served: Served,
     ) -> Result<PulledManifest, RegistryError> {
-        if self.want == Want::Head {
+        // While offline, HEAD promises only what GET can give.
+        if self.want == Want::Head && !self.is_offline() {
             self.core.uses.note_use(&known.digest);
             return Ok(head_only(known, served));
         }
@@ -406,7 +416,7 @@ impl Pull {
     }
 
     fn error(&self, error: UpstreamError) -> RegistryError {
-        RegistryError::from_manifest_fetch(error, &self.reference)
+        RegistryError::from_manifest_fetch(error, &self.repository.id, &self.reference)
     }
 
     async fn find_failure(&self, class: &AcceptClass) -> Option<UpstreamError> {
@@ -426,8 +436,12 @@ impl Pull {
         Served { age: Some(age).filter(|age| *age != Duration::MAX), ..self.served(result) }
     }
 
-    fn stale(&self, known: &TagObservation, error: Option<&'static str>) -> Served {
-        let staleness = Some(Staleness { checked_at: known.checked_at, error });
+    fn is_offline(&self) -> bool {
+        self.repository.upstream.link() == Link::Offline
+    }
+
+    fn stale(&self, known: &TagObservation, cause: StaleCause) -> Served {
+        let staleness = Some(Staleness { checked_at: Some(known.checked_at), cause });
         Served { staleness, ..self.aged(CacheResult::Stale, known) }
     }
 }

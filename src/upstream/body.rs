@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::UpstreamError;
 use super::endpoints::Endpoint;
 use super::error::{Fault, chain};
+use super::link::Switch;
 
 /// The bytes of a transfer: ends with `None`, or with the error that cut it.
 ///
@@ -80,24 +81,28 @@ impl TransferBody {
     }
 }
 
-/// A body whose bytes are counted and whose silence is limited.
+/// A body whose bytes are counted and whose silence is limited; it ends when its upstream goes offline.
 pub(super) struct CountedBody {
     body: Incoming,
     silence: Duration,
     bytes: IntCounter,
+    switch: Switch,
 }
 
 impl CountedBody {
-    pub(super) const fn new(body: Incoming, silence: Duration, bytes: IntCounter) -> Self {
-        Self { body, silence, bytes }
+    pub(super) const fn new(body: Incoming, silence: Duration, bytes: IntCounter, switch: Switch) -> Self {
+        Self { body, silence, bytes, switch }
     }
 
     /// The next bytes, never empty; trailers are left out.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         loop {
-            let frame = match timeout(self.silence, self.body.frame()).await {
-                Ok(frame) => frame?,
-                Err(_) => return Some(Err(Fault::unreachable(format!("silent for {:?}", self.silence)))),
+            let frame = match self.switch.run(timeout(self.silence, self.body.frame())).await {
+                Ok(Ok(frame)) => frame?,
+                Err(offline) => return Some(Err(offline)),
+                Ok(Err(_elapsed)) => {
+                    return Some(Err(Fault::unreachable(format!("silent for {:?}", self.silence))));
+                }
             };
             match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(bytes)) if !bytes.is_empty() => {

@@ -46,6 +46,12 @@ pub enum UpstreamError {
         /// What was tried, safe to show.
         reason: String,
     },
+    /// Upstream was not asked: this node is offline for it.
+    #[error("this node is offline for upstream {upstream}")]
+    Offline {
+        /// The upstream's name.
+        upstream: String,
+    },
 }
 
 impl UpstreamError {
@@ -57,12 +63,19 @@ impl UpstreamError {
             Self::Throttled { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
+            Self::Offline { .. } => "offline",
         }
     }
 
     /// Whether it says something about upstream only, and nothing about the content.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Broken { .. } | Self::Unreachable { .. })
+        match self {
+            Self::Absent { .. } | Self::Forbidden { .. } => false,
+            Self::Throttled { .. }
+            | Self::Broken { .. }
+            | Self::Unreachable { .. }
+            | Self::Offline { .. } => true,
+        }
     }
 }
 
@@ -121,6 +134,8 @@ pub(super) enum Fault {
     /// Broken by a status that means nothing else.
     Status(u16),
     Unreachable(String),
+    /// Not asked.
+    Offline,
 }
 
 impl Fault {
@@ -144,6 +159,7 @@ impl Fault {
             Self::Broken(reason) => UpstreamError::Broken { upstream, reason },
             Self::Status(_) => UpstreamError::Broken { upstream, reason: self.summary() },
             Self::Unreachable(reason) => UpstreamError::Unreachable { upstream, reason },
+            Self::Offline => UpstreamError::Offline { upstream },
         }
     }
 
@@ -155,7 +171,7 @@ impl Fault {
     /// How much it tells a user whose every endpoint failed; the most telling fault is reported.
     const fn weight(&self) -> u8 {
         match self {
-            Self::Unreachable(_) => 0,
+            Self::Unreachable(_) | Self::Offline => 0,
             Self::Broken(_) | Self::Status(_) => 1,
             Self::Throttled(_) => 2,
             Self::Absent | Self::Forbidden(_) => 3,
@@ -174,6 +190,7 @@ impl Fault {
             Self::Forbidden(reason) | Self::Broken(reason) | Self::Unreachable(reason) => reason.clone(),
             Self::Status(code) => format!("it answers {code}"),
             Self::Throttled(_) => "it throttles".to_owned(),
+            Self::Offline => "this node is offline for it".to_owned(),
         }
     }
 }

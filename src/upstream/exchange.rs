@@ -18,6 +18,7 @@ use super::challenge;
 use super::endpoints::{Endpoint, in_order};
 use super::error::Fault;
 use super::guard::Guard;
+use super::link::Link;
 use super::metrics::UpstreamMetrics;
 use super::origin::Origin;
 use super::redirect;
@@ -97,9 +98,13 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Asks the endpoints in turn until one answers; reports the most telling fault if none does.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
+        if self.transport.switch().link() == Link::Offline {
+            // Said here as well, so that nobody waits for a slot first.
+            return Err(Fault::Offline);
+        }
         let mut telling: Option<Fault> = None;
         for endpoint in in_order(&self.endpoints) {
-            let fault = match self.ask_endpoint(&endpoint, ask).await {
+            let fault = match Box::pin(self.ask_endpoint(&endpoint, ask)).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) if !fault.is_transient() => return Err(fault),
                 Err(fault) => fault,
@@ -164,7 +169,9 @@ impl Exchange {
     }
 
     fn count(&self, body: Incoming) -> CountedBody {
-        CountedBody::new(body, self.transport.timeouts().silence, self.metrics.bytes_of(&self.upstream))
+        let bytes = self.metrics.bytes_of(&self.upstream);
+        let switch = self.transport.switch().clone();
+        CountedBody::new(body, self.transport.timeouts().silence, bytes, switch)
     }
 }
 
@@ -281,7 +288,11 @@ impl<'a> Attempt<'a> {
             let is_alive = answer.as_ref().is_ok_and(|response| {
                 !response.status().is_server_error() || response.status() == StatusCode::NOT_IMPLEMENTED
             });
-            self.health = if is_alive { Health::Answered } else { Health::Failed };
+            self.health = match answer {
+                Err(Fault::Offline) => Health::Unasked,
+                _ if is_alive => Health::Answered,
+                _ => Health::Failed,
+            };
             let remaining =
                 answer.as_ref().ok().and_then(|response| answer::find_rate_limit(response.headers()));
             if let Some(remaining) = remaining {

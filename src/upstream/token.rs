@@ -229,8 +229,12 @@ impl Desk {
         }
         self.check_answer(&answer, login.is_some())?;
         let timeouts = self.transport.timeouts();
-        let body =
-            CountedBody::new(answer.into_body(), timeouts.silence, self.metrics.bytes_of(&self.upstream));
+        let body = CountedBody::new(
+            answer.into_body(),
+            timeouts.silence,
+            self.metrics.bytes_of(&self.upstream),
+            self.transport.switch().clone(),
+        );
         let body = tokio::time::timeout(
             timeouts.first_byte.max(timeouts.silence),
             body.read_whole(MAX_ANSWER_BYTES),

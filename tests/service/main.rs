@@ -19,6 +19,7 @@ mod freshness;
 mod guard;
 mod lifecycle;
 mod manifests;
+mod offline;
 mod operations;
 mod protocol;
 mod ranges;

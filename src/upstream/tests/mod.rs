@@ -3,6 +3,7 @@
 mod authentication;
 mod content;
 mod failures;
+mod offline;
 mod redirects;
 
 use std::convert::Infallible;
@@ -160,6 +161,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
         aliases: vec![],
         default: false,
         library_prefix: false,
+        offline: false,
         credentials: Credentials::Anonymous,
         ca_file: None,
         trusted_hosts: vec![],

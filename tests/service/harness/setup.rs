@@ -11,6 +11,7 @@ use crate::upstream::{RawServer, Upstream, write_file};
 pub(crate) struct Setup {
     server: Vec<String>,
     storage: Vec<String>,
+    site: Vec<String>,
     sections: Vec<Section>,
     data: Option<PathBuf>,
     listen: Option<String>,
@@ -46,6 +47,12 @@ impl Setup {
     /// A line of `[server]`.
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server.push(line.to_owned());
+        self
+    }
+
+    /// The lines of `[site]`, instead of those before.
+    pub(crate) fn site(mut self, line: &str) -> Self {
+        self.site = vec![line.to_owned()];
         self
     }
 
@@ -113,8 +120,9 @@ impl Setup {
             write_file(directory, name, content);
         }
         let mut text = format!(
-            "[server]\n{}\n[logging]\nformat = \"json\"\nlevel = \"info\"\n[storage]\npath = \"{}\"\n{}\n",
+            "[server]\n{}\n[logging]\nformat = \"json\"\nlevel = \"info\"\n[site]\n{}\n[storage]\npath = \"{}\"\n{}\n",
             self.server.join("\n"),
+            self.site.join("\n"),
             self.data_of(directory).display(),
             self.storage.join("\n"),
         );

@@ -15,6 +15,7 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -49,6 +50,7 @@ struct Shared {
     tokens: Mutex<Tokens>,
     rules: Mutex<Vec<Rule>>,
     requests: Mutex<Vec<Request>>,
+    connections: AtomicUsize,
 }
 
 struct Rule {
@@ -101,6 +103,7 @@ impl Upstream {
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 connections.spawn(converse(stream, encryption.clone(), Arc::clone(&shared)));
                 while connections.try_join_next().is_some() {}
             }
@@ -227,6 +230,11 @@ impl Upstream {
     /// How many requests so far are meant.
     pub(crate) fn count(&self, when: &When) -> usize {
         self.requests(when).len()
+    }
+
+    /// How many connections have been made to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// How many bytes of body have been written to such requests.
