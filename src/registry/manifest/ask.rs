@@ -1,0 +1,152 @@
+//! One question to upstream about a manifest, and what is made of its answer.
+
+use super::{Answer, Found, Pull};
+use crate::events::Event;
+use crate::metadata::{AccessProof, ContentKind, TagObservation};
+use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
+use crate::registry::{
+    Want,
+    acquire::{self, Acquired, find_stored, is_telling},
+    memory::Question,
+};
+use crate::upstream::{ManifestHead, UpstreamError};
+
+impl Pull {
+    pub(super) async fn ask_upstream(
+        &self,
+        class: &AcceptClass,
+        known: Option<TagObservation>,
+        want: Want,
+    ) -> Answer {
+        let question = self.question(class);
+        let answer = self.exchange(class, known.as_ref(), want).await;
+        match &answer {
+            Ok(_) => self.core.memory.forget_failure(&question).await,
+            Err(error) => self.note_failure(question, error, class, known.as_ref()).await,
+        }
+        answer
+    }
+
+    async fn exchange(&self, class: &AcceptClass, known: Option<&TagObservation>, want: Want) -> Answer {
+        let upstream = &self.repository.upstream;
+        let digest = match &self.reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(_) => None,
+        };
+        let is_stored = match &digest {
+            Some(digest) => find_stored(&self.core, digest).await.is_some(),
+            None => false,
+        };
+        if known.is_none() && want == Want::Body && !is_stored {
+            return self.fetch(&self.reference, class).await;
+        }
+        let head = upstream.head_manifest(self.repository.name(), &self.reference, class).await?;
+        // A tag's digest is always SHA-256 to clients; where upstream says none, its body must tell.
+        let Some(current) = digest.or(head.digest.filter(|digest| digest.algorithm() == Algorithm::Sha256))
+        else {
+            return self.fetch(&self.reference, class).await;
+        };
+        self.settle(class, known, want, current, head).await
+    }
+
+    /// Knowing what the reference points to now, gets what is missing.
+    async fn settle(
+        &self,
+        class: &AcceptClass,
+        known: Option<&TagObservation>,
+        want: Want,
+        current: Digest,
+        head: ManifestHead,
+    ) -> Answer {
+        let checked_at = self.core.clock.now();
+        if let Some(known) = known.filter(|known| known.digest == current) {
+            let observation = TagObservation { checked_at, ..known.clone() };
+            self.record(class, &observation).await;
+            return Ok(Found { observation, manifest: None, is_confirmation: true, stored: true });
+        }
+        if let Some(manifest) = find_stored(&self.core, &current).await {
+            let observation = TagObservation {
+                digest: current,
+                media_type: manifest.media_type.clone(),
+                size_bytes: manifest.body.len() as u64,
+                checked_at,
+            };
+            self.record(class, &observation).await;
+            return Ok(Found { observation, manifest: Some(manifest), is_confirmation: true, stored: true });
+        }
+        if want == Want::Head
+            && let (Some(media_type), Some(size_bytes)) =
+                (head.media_type.filter(is_telling), head.size_bytes)
+        {
+            let observation = TagObservation { digest: current, media_type, size_bytes, checked_at };
+            self.record(class, &observation).await;
+            return Ok(Found { observation, manifest: None, is_confirmation: false, stored: false });
+        }
+        // By digest there is nothing to negotiate: some registries would refuse a type not accepted.
+        let found = self.fetch(&Reference::Digest(current), &AcceptClass::Any).await?;
+        self.record(class, &found.observation).await;
+        Ok(found)
+    }
+
+    async fn fetch(&self, reference: &Reference, class: &AcceptClass) -> Answer {
+        let Acquired { manifest, stored } =
+            acquire::fetch(&self.core, &self.repository, reference, class).await?;
+        let observation = TagObservation {
+            digest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            size_bytes: manifest.body.len() as u64,
+            checked_at: self.core.clock.now(),
+        };
+        Ok(Found { observation, manifest: Some(manifest), is_confirmation: false, stored })
+    }
+
+    /// Records what upstream said: where the tag points, and that the repository has the manifest.
+    async fn record(&self, class: &AcceptClass, observation: &TagObservation) {
+        let proof = AccessProof {
+            digest: observation.digest,
+            kind: ContentKind::Manifest,
+            size_bytes: Some(observation.size_bytes),
+            media_type: Some(observation.media_type.clone()),
+        };
+        self.core.record_proofs(&self.repository.id, vec![proof]).await;
+        if let Reference::Tag(tag) = &self.reference {
+            acquire::record_tag(&self.core, &self.repository, (tag, class), observation.clone()).await;
+        }
+    }
+
+    async fn note_failure(
+        &self,
+        question: Question,
+        error: &UpstreamError,
+        class: &AcceptClass,
+        known: Option<&TagObservation>,
+    ) {
+        let negative_for = self.repository.upstream.config().freshness.negative_for;
+        if matches!(error, UpstreamError::Offline { .. }) {
+            // Known without asking, and over at once when the node is put back.
+            return;
+        }
+        if !error.is_transient() || known.is_some() {
+            self.core.memory.remember_failure(question, error.clone(), negative_for).await;
+        }
+        if let (UpstreamError::Absent { .. }, Reference::Tag(tag), Some(_)) = (error, &self.reference, known)
+        {
+            self.forget_tag(tag, class).await;
+        }
+    }
+
+    /// Upstream deleted the tag: it is gone here, too. Its digest stays.
+    async fn forget_tag(&self, tag: &Tag, class: &AcceptClass) {
+        tracing::info!(repository.name = %self.repository.id, tag = %tag, "tag was deleted upstream");
+        if let Err(error) = self.core.index.remove_tag(&self.repository.id, tag).await {
+            self.core.report_metadata(&error);
+        }
+        self.core.memory.tags.invalidate(&(self.repository.id.clone(), tag.clone(), class.clone()));
+        let event = Event::TagChanged {
+            upstream: self.repository.id.upstream.to_string(),
+            repository: self.repository.name().clone(),
+            tag: tag.clone(),
+        };
+        self.core.events.publish(event).await;
+    }
+}
