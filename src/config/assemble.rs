@@ -190,6 +190,7 @@ impl Assembly<'_> {
                 connect: duration("connect_timeout")?,
                 first_byte: duration("first_byte_timeout")?,
                 silence: duration("silence_timeout")?,
+                miss: duration("miss_timeout")?,
             },
             max_concurrent_requests: count(table, UPSTREAM, "max_concurrent_requests")?,
         })

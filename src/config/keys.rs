@@ -242,6 +242,13 @@ pub(super) static KEYS: &[Key] = &[
         "the longest wait between two parts of a body",
     )
     .or("30s"),
+    one(
+        Upstream,
+        "miss_timeout",
+        Item::Duration(Duration::from_millis(1)),
+        "the longest a client waits for the beginning of what is not cached",
+    )
+    .or("4s"),
     one(Upstream, "max_concurrent_requests", Count(1), "the most requests at once to one endpoint").or("64"),
 ];
 

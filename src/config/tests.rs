@@ -478,6 +478,7 @@ negative_for = "10s"  # default
 connect_timeout = "5s"  # default
 first_byte_timeout = "20s"  # default
 silence_timeout = "30s"  # default
+miss_timeout = "4s"  # default
 max_concurrent_requests = 64  # default
 "#
     );

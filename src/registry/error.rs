@@ -129,8 +129,8 @@ impl RegistryError {
         unknown: impl FnOnce() -> Self,
     ) -> Self {
         match &error {
-            UpstreamError::Absent { .. } => unknown(),
-            UpstreamError::Forbidden { .. } => Self::Denied(error),
+            UpstreamError::Absent { .. } | UpstreamError::Withheld { .. } => unknown(),
+            UpstreamError::Forbidden { .. } | UpstreamError::Barred { .. } => Self::Denied(error),
             UpstreamError::Throttled { retry_after, .. } => {
                 Self::Throttled { retry_after: *retry_after, source: error }
             }

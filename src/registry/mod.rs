@@ -15,6 +15,7 @@ mod memory;
 mod memory_blobs;
 mod metrics;
 mod offline;
+mod patience;
 mod pull_blob;
 mod rebuild;
 mod referrers;

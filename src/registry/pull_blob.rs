@@ -8,6 +8,7 @@ use super::core::Core;
 use super::direct::is_clear_of_end;
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::memory::Question;
+use super::patience;
 use super::stored::{Stored, find_stored};
 use super::{BlobStat, CacheResult, OpenBlob, RegistryError, Repository, Served};
 use crate::auth::{RequestContext, policy};
@@ -154,7 +155,8 @@ impl<'a> Request<'a> {
             let (fill, started) =
                 Fills::join_or_start(self.core, &self.repository, &self.digest, proven_bytes);
             let is_own = fill.repository == self.repository.id;
-            match fill.answered().await {
+            let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
+            match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
                 Ok(progress) => return self.open_filling(fill, started, progress).await,
                 Err(failure) if failure.leaves_upstream() => break,
                 Err(failure) if is_own => {
@@ -215,7 +217,9 @@ impl<'a> Request<'a> {
             Ok(size_bytes)
         };
         let key = (self.repository.id.clone(), self.digest);
-        let probed = self.core.probe_flights.run(key, probe).await.ok_or(RegistryError::Internal)?;
+        let probed = patience::for_a_miss(&self.repository, self.core.probe_flights.run(key, probe)).await;
+        let probed = probed.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))?;
+        let probed = probed.ok_or(RegistryError::Internal)?;
         match probed.into_inner() {
             Ok(size_bytes) => Ok(size_bytes),
             Err(error) => {

@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Blob,
     Tags,
     Referrers,
+    /// The API's base: whether this node is let in at all.
+    Base,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Self::Blob => "blob",
             Self::Tags => "tags",
             Self::Referrers => "referrers",
+            Self::Base => "base",
         }
     }
 }
@@ -61,6 +64,7 @@ pub(super) enum Plan {
 pub(super) struct Ask<'a> {
     pub(super) kind: Kind,
     pub(super) method: Method,
+    /// For the base: the repository that was refused.
     pub(super) repository: &'a str,
     /// What follows `/v2/<repository>/`, with its query.
     pub(super) rest: String,
@@ -238,7 +242,11 @@ impl<'a> Attempt<'a> {
 
     /// Turns to the endpoint's own URL.
     async fn start(&mut self) -> Result<(), Fault> {
-        let url = format!("{}/v2/{}/{}", self.endpoint.base(), self.ask.repository, self.ask.rest);
+        let base = self.endpoint.base();
+        let url = match self.ask.kind {
+            Kind::Base => format!("{base}/v2/"),
+            _ => format!("{base}/v2/{}/{}", self.ask.repository, self.ask.rest),
+        };
         let url = url.parse().map_err(|_unshown| Fault::broken("the question makes no URL"))?;
         self.redirects = 0;
         self.enter(url, self.endpoint.origin().clone()).await
@@ -249,7 +257,8 @@ impl<'a> Attempt<'a> {
     async fn enter(&mut self, url: Uri, origin: Origin) -> Result<(), Fault> {
         let is_elsewhere = self.url.authority().is_none() || origin != self.origin;
         (self.url, self.origin) = (url, origin);
-        if is_elsewhere {
+        // Whether this node is let in shows only who asks for a token anew.
+        if is_elsewhere && self.ask.kind != Kind::Base {
             let authorizer = &self.exchange.authorizer;
             let key = authorizer.key(&self.origin, self.ask.repository);
             self.grant = authorizer.current(&key).await?;
@@ -373,9 +382,16 @@ impl<'a> Attempt<'a> {
 
     fn read_challenges(&self, headers: &HeaderMap) -> Option<Scheme> {
         let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
+        let challenges = challenge::parse(lines);
+        if self.ask.kind == Kind::Base {
+            // A realm may give tokens for repositories only, as ghcr.io's does.
+            let scheme = Scheme::choose(&challenges, None)?;
+            let other = self.exchange.authorizer.find_other_scheme(&self.origin, self.ask.repository);
+            return Some(other.filter(|_| matches!(scheme, Scheme::Bearer(_))).unwrap_or(scheme));
+        }
         // Behind a redirect, the repository's name is another.
         let own_scope = self.is_at_endpoint().then(|| format!("repository:{}:pull", self.ask.repository));
-        Scheme::choose(&challenge::parse(lines), own_scope.as_deref())
+        Scheme::choose(&challenges, own_scope.as_deref())
     }
 
     /// Whether answering the challenge can change anything.
@@ -390,9 +406,12 @@ impl<'a> Attempt<'a> {
 
     async fn authenticate(&mut self, scheme: Scheme) -> Result<Step, Fault> {
         let authorizer = &self.exchange.authorizer;
-        let key = authorizer.key(&self.origin, self.ask.repository);
+        let repository = if self.ask.kind == Kind::Base { "" } else { self.ask.repository };
+        let key = authorizer.key(&self.origin, repository);
         if self.is_fresh {
             self.renewed = true;
+        } else if self.ask.kind == Kind::Base {
+            authorizer.forget(&key).await;
         }
         self.grant = Some(authorizer.renew(&key, scheme, self.grant.as_ref()).await?);
         self.is_fresh = true;
@@ -402,7 +421,7 @@ impl<'a> Attempt<'a> {
     fn rejection(&self) -> Fault {
         match self.grant.as_ref().map(|grant| grant.scheme()) {
             Some(Scheme::Basic) => Fault::Forbidden("it rejects this node's credentials".to_owned()),
-            _ => Fault::Absent,
+            _ => Fault::Withheld,
         }
     }
 

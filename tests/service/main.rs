@@ -21,6 +21,7 @@ mod lifecycle;
 mod manifests;
 mod offline;
 mod operations;
+mod outages;
 mod protocol;
 mod ranges;
 mod rights;

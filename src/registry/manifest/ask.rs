@@ -19,7 +19,12 @@ impl Pull {
         want: Want,
     ) -> Answer {
         let question = self.question(class);
-        let answer = self.exchange(class, known.as_ref(), want).await;
+        let mut answer = self.exchange(class, known.as_ref(), want).await;
+        if let (Err(error), Some(_)) = (&answer, &known) {
+            // It was shown to this node before: a refusal may be about the node.
+            let weighed = self.repository.upstream.weigh_refusal(self.repository.name(), error.clone()).await;
+            answer = Err(weighed);
+        }
         match &answer {
             Ok(_) => self.core.memory.forget_failure(&question).await,
             Err(error) => self.note_failure(question, error, class, known.as_ref()).await,
@@ -129,8 +134,8 @@ impl Pull {
         if !error.is_transient() || known.is_some() {
             self.core.memory.remember_failure(question, error.clone(), negative_for).await;
         }
-        if let (UpstreamError::Absent { .. }, Reference::Tag(tag), Some(_)) = (error, &self.reference, known)
-        {
+        let is_absent = matches!(error, UpstreamError::Absent { .. } | UpstreamError::Withheld { .. });
+        if let (true, Reference::Tag(tag), Some(_)) = (is_absent, &self.reference, known) {
             self.forget_tag(tag, class).await;
         }
     }

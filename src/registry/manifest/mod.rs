@@ -12,15 +12,13 @@ use super::acquire::find_stored;
 use super::core::Core;
 use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
+use super::patience;
 use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, StaleCause, Staleness, Want};
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
 use crate::upstream::{Link, UpstreamError};
-
-/// How long a client waits for upstream while there is an answer that may be served stale.
-const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Found, UpstreamError>;
@@ -54,6 +52,26 @@ pub(super) async fn pull(
     }
 }
 
+/// Finds what a tag is known to point to, without asking anybody: upstream just failed with `error`.
+pub(super) async fn find_known(
+    core: &Arc<Core>,
+    repository: &Repository,
+    tag: &Tag,
+    error: &UpstreamError,
+) -> Option<PulledManifest> {
+    let (core, repository) = (Arc::clone(core), repository.clone());
+    let pull = Pull { core, repository, reference: Reference::Tag(tag.clone()), want: Want::Body };
+    let known = pull.find_observation(tag, &AcceptClass::Any).await?;
+    let clocks = pull.repository.upstream.config().freshness;
+    let served = match judge(pull.core.clock.now(), known.checked_at, &clocks) {
+        Verdict::Fresh => pull.aged(CacheResult::Hit, &known),
+        Verdict::AskOnly if !pull.is_offline() => return None,
+        _ => pull.stale(&known, StaleCause::of(error)),
+    };
+    let manifest = find_stored(&pull.core, &known.digest).await?;
+    Some(pull.answer_stored(&manifest, served))
+}
+
 /// One pull.
 #[derive(Clone)]
 struct Pull {
@@ -70,7 +88,7 @@ impl Pull {
         if let (Some(_), Some(manifest)) = (&proof, &stored) {
             return Ok(self.answer_stored(manifest, self.served(CacheResult::Hit)));
         }
-        let joined = self.ask(&AcceptClass::Any, None, self.want).await;
+        let joined = self.ask_in_time(&AcceptClass::Any, None).await;
         let (found, led) = self.unwrap(joined)?;
         if let Some(manifest) = stored {
             // Known here by another name; now this repository has shown that it has it, too.
@@ -93,7 +111,7 @@ impl Pull {
         if let Some(known) = self.find_observation(tag, class).await {
             return self.by_known_tag(tag, class, known).await;
         }
-        let joined = self.ask(class, None, self.want).await;
+        let joined = self.ask_in_time(class, None).await;
         let (found, led) = self.unwrap(joined)?;
         self.answer_asked(&found, led).await
     }
@@ -130,34 +148,58 @@ impl Pull {
                 let served = self.stale(&known, StaleCause::Asking);
                 self.answer_known(&known, served).await
             }
-            Verdict::AskFirst => {
-                if let Some(error) = self.find_failure(class).await.filter(UpstreamError::is_transient) {
+            Verdict::AskFirst => match self.ask_for_news(tag, class, &known).await {
+                Ok(joined) => {
+                    let (found, led) = self.unwrap(Ok(joined))?;
+                    self.answer_asked(&found, led).await
+                }
+                Err(error) if !error.is_transient() => Err(self.error(error)),
+                Err(error) => {
                     let served = self.stale(&known, StaleCause::of(&error));
-                    return self.answer_known(&known, served).await;
+                    self.answer_known(&known, served).await
                 }
-                let asked = self.ask(class, Some(known.clone()), self.want);
-                match tokio::time::timeout(PATIENCE, asked).await {
-                    Ok(Ok(joined)) => {
-                        let (found, led) = self.unwrap(Ok(joined))?;
-                        self.answer_asked(&found, led).await
-                    }
-                    Ok(Err(error)) if !error.is_transient() => Err(self.error(error)),
-                    Ok(Err(error)) => {
-                        let served = self.stale(&known, StaleCause::of(&error));
-                        self.answer_known(&known, served).await
-                    }
-                    Err(_elapsed) => {
-                        let served = self.stale(&known, StaleCause::Trouble("slow"));
-                        self.answer_known(&known, served).await
-                    }
-                }
-            }
+            },
             Verdict::AskOnly => {
-                let joined = self.ask(class, Some(known), self.want).await;
+                let joined = self.ask_in_time(class, Some(known)).await;
                 let (found, led) = self.unwrap(joined)?;
                 self.answer_asked(&found, led).await
             }
         }
+    }
+
+    /// Asks where a tag points now, briefly. While upstream is in trouble, only the first client waits for
+    /// it; later ones get the trouble, and upstream is asked in the background.
+    async fn ask_for_news(
+        &self,
+        tag: &Tag,
+        class: &AcceptClass,
+        known: &TagObservation,
+    ) -> Result<Joined<Found>, UpstreamError> {
+        let question = self.question(class);
+        if let Some(trouble) = self.core.memory.find_trouble(&question).await {
+            if trouble.is_due {
+                self.ask_in_background(tag, class, known).await;
+            }
+            return Err(trouble.error);
+        }
+        let asked = self.ask(class, Some(known.clone()), self.want);
+        match patience::for_news(&self.repository, asked).await {
+            Ok(answer) => answer,
+            Err(slow) => {
+                self.core.memory.remember_failure(question, slow.clone(), Duration::ZERO).await;
+                Err(slow)
+            }
+        }
+    }
+
+    /// Asks for what is not here. Boxed: a hit asks nothing.
+    fn ask_in_time<'a>(
+        &'a self,
+        class: &'a AcceptClass,
+        known: Option<TagObservation>,
+    ) -> BoxFuture<'a, Result<Joined<Found>, UpstreamError>> {
+        async move { patience::for_a_miss(&self.repository, self.ask(class, known, self.want)).await? }
+            .boxed()
     }
 
     async fn find_observation(&self, tag: &Tag, class: &AcceptClass) -> Option<TagObservation> {
@@ -244,8 +286,8 @@ impl Pull {
         if let Some(manifest) = find_stored(&self.core, &known.digest).await {
             return Ok(self.answer_stored(&manifest, served));
         }
-        let again = Self { reference: Reference::Digest(known.digest), ..self.clone() };
-        let joined = again.ask(&AcceptClass::Any, None, Want::Body).await;
+        let again = Self { reference: Reference::Digest(known.digest), want: Want::Body, ..self.clone() };
+        let joined = again.ask_in_time(&AcceptClass::Any, None).await;
         let (found, led) = self.unwrap(joined)?;
         Ok(self.answer_found(&found, led))
     }

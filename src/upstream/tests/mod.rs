@@ -177,6 +177,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
             silence: Duration::from_secs(5),
+            miss: Duration::from_secs(5),
         },
         max_concurrent_requests: 64,
     }

@@ -148,7 +148,7 @@ impl Section {
     /// An upstream with this endpoint.
     pub(crate) fn of_url(name: &str, url: &str) -> Self {
         let section = Self { name: name.to_owned(), endpoints: vec![url.to_owned()], lines: Vec::new() };
-        section.clocks("1h", "0s", "30d").text("negative_for", "1h")
+        section.clocks("1h", "0s", "30d").text("negative_for", "1h").text("miss_timeout", "30s")
     }
 
     /// `hub.test`: the default, with a `library/`.
@@ -158,6 +158,12 @@ impl Section {
 
     pub(crate) fn default_upstream(self) -> Self {
         self.raw_value("default", "true")
+    }
+
+    /// Has this endpoint instead.
+    pub(crate) fn moved_to(mut self, url: &str) -> Self {
+        self.endpoints = vec![url.to_owned()];
+        self
     }
 
     /// A further endpoint, asked where those before it fail.
@@ -194,6 +200,12 @@ impl Section {
     pub(crate) fn raw_value(mut self, key: &str, value: &str) -> Self {
         self.lines.retain(|(old, _)| old != key);
         self.lines.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves this key to its default.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.lines.retain(|(old, _)| old != key);
         self
     }
 
