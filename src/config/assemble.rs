@@ -185,6 +185,7 @@ impl Assembly<'_> {
                 stale_while_revalidate: duration("stale_while_revalidate")?,
                 stale_if_error: duration("stale_if_error")?,
                 negative_for: duration("negative_for")?,
+                keep_deleted: duration("keep_deleted")?,
             },
             timeouts: Timeouts {
                 connect: duration("connect_timeout")?,

@@ -223,6 +223,13 @@ pub(super) static KEYS: &[Key] = &[
         .or("10s"),
     one(
         Upstream,
+        "keep_deleted",
+        Item::Duration(Duration::ZERO),
+        "how long a tag that upstream has deleted is still served",
+    )
+    .or("30d"),
+    one(
+        Upstream,
         "connect_timeout",
         Item::Duration(Duration::from_millis(1)),
         "the longest wait for a connection, TLS included",

@@ -475,6 +475,7 @@ fresh_for = "1m"  # default
 stale_while_revalidate = "1m"  # default
 stale_if_error = "30d"  # default
 negative_for = "10s"  # default
+keep_deleted = "30d"  # default
 connect_timeout = "5s"  # default
 first_byte_timeout = "20s"  # default
 silence_timeout = "30s"  # default

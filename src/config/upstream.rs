@@ -76,4 +76,6 @@ pub struct Freshness {
     pub stale_if_error: Duration,
     /// Absence is remembered for this long.
     pub negative_for: Duration,
+    /// What upstream has deleted is still served for this long; zero is not at all.
+    pub keep_deleted: Duration,
 }

@@ -3,6 +3,7 @@
 mod acquire;
 mod blob;
 mod core;
+mod deletion;
 mod direct;
 mod error;
 mod evict;

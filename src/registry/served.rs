@@ -55,6 +55,11 @@ pub enum StaleCause {
     Trouble(&'static str),
     /// This node is offline for upstream.
     Offline,
+    /// Upstream has deleted it.
+    Deleted {
+        /// When that was noticed.
+        since: Timestamp,
+    },
 }
 
 impl StaleCause {

@@ -30,6 +30,7 @@ fn cache_status(served: &Served) -> HeaderValue {
         (CacheResult::Miss, false) => "tidegate; fwd=uri-miss",
         (CacheResult::Collapsed, _) => "tidegate; fwd=uri-miss; collapsed",
         (CacheResult::Stale, _) => match served.staleness.as_ref().map(|staleness| staleness.cause) {
+            Some(StaleCause::Deleted { .. }) => "tidegate; hit; detail=stale-deleted",
             Some(StaleCause::Offline) => "tidegate; hit; detail=stale-offline",
             Some(StaleCause::Asking | StaleCause::Trouble(_)) | None => "tidegate; hit; detail=stale",
         },
@@ -49,6 +50,10 @@ fn warning(served: &Served, staleness: &Staleness) -> Option<HeaderValue> {
         }
         (StaleCause::Trouble(error), None) => {
             format!("{upstream} cannot be asked ({error}); this is what is known here")
+        }
+        (StaleCause::Deleted { since }, then) => {
+            let then = then.map_or_else(String::new, |then| format!(" of {then}"));
+            format!("{upstream} has deleted this, as was noticed {since}; this is its last answer{then}")
         }
         (StaleCause::Offline, Some(then)) => {
             format!("this node is offline for {upstream}; this is its answer of {then}")
@@ -107,6 +112,32 @@ mod tests {
         let expected = "299 - \"docker.io could not be asked since Sun, 06 Nov 1994 08:49:37 GMT \
             (unreachable); this is its answer of then\"";
         assert_eq!(headers[WARNING], expected);
+    }
+
+    #[test]
+    fn an_answer_tells_that_upstream_has_deleted_it_or_that_this_node_is_offline() {
+        let mut served = served(CacheResult::Stale, true);
+        let checked_at = Some(Timestamp::from_millis(784_111_777_000));
+        let since = Timestamp::from_millis(784_111_837_000);
+        for (cause, status, warning) in [
+            (
+                StaleCause::Deleted { since },
+                "tidegate; hit; detail=stale-deleted",
+                "299 - \"docker.io has deleted this, as was noticed Sun, 06 Nov 1994 08:50:37 GMT; this is its \
+                 last answer of Sun, 06 Nov 1994 08:49:37 GMT\"",
+            ),
+            (
+                StaleCause::Offline,
+                "tidegate; hit; detail=stale-offline",
+                "299 - \"this node is offline for docker.io; this is its answer of Sun, 06 Nov 1994 08:49:37 GMT\"",
+            ),
+        ] {
+            served.staleness = Some(Staleness { checked_at, cause });
+            let mut headers = HeaderMap::new();
+            add_provenance(&mut headers, &served);
+            assert_eq!(headers[CACHE_STATUS], status);
+            assert_eq!(headers[WARNING], warning);
+        }
     }
 
     #[test]

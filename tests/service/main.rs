@@ -10,6 +10,7 @@ mod upstream;
 
 mod blobs;
 mod claims;
+mod deleted;
 mod discovery;
 mod disk;
 mod eviction;

@@ -1,12 +1,12 @@
 //! One question to upstream about a manifest, and what is made of its answer.
 
 use super::{Answer, Found, Pull};
-use crate::events::Event;
 use crate::metadata::{AccessProof, ContentKind, TagObservation};
-use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
+use crate::oci::{AcceptClass, Algorithm, Digest, Reference};
 use crate::registry::{
     Want,
     acquire::{self, Acquired, find_stored, is_telling},
+    deletion,
     memory::Question,
 };
 use crate::upstream::{ManifestHead, UpstreamError};
@@ -65,7 +65,7 @@ impl Pull {
     ) -> Answer {
         let checked_at = self.core.clock.now();
         if let Some(known) = known.filter(|known| known.digest == current) {
-            let observation = TagObservation { checked_at, ..known.clone() };
+            let observation = TagObservation { checked_at, missing_since: None, ..known.clone() };
             self.record(class, &observation).await;
             return Ok(Found { observation, manifest: None, is_confirmation: true, stored: true });
         }
@@ -75,6 +75,7 @@ impl Pull {
                 media_type: manifest.media_type.clone(),
                 size_bytes: manifest.body.len() as u64,
                 checked_at,
+                missing_since: None,
             };
             self.record(class, &observation).await;
             return Ok(Found { observation, manifest: Some(manifest), is_confirmation: true, stored: true });
@@ -83,7 +84,8 @@ impl Pull {
             && let (Some(media_type), Some(size_bytes)) =
                 (head.media_type.filter(is_telling), head.size_bytes)
         {
-            let observation = TagObservation { digest: current, media_type, size_bytes, checked_at };
+            let observation =
+                TagObservation { digest: current, media_type, size_bytes, checked_at, missing_since: None };
             self.record(class, &observation).await;
             return Ok(Found { observation, manifest: None, is_confirmation: false, stored: false });
         }
@@ -101,6 +103,7 @@ impl Pull {
             media_type: manifest.media_type.clone(),
             size_bytes: manifest.body.len() as u64,
             checked_at: self.core.clock.now(),
+            missing_since: None,
         };
         Ok(Found { observation, manifest: Some(manifest), is_confirmation: false, stored })
     }
@@ -134,24 +137,16 @@ impl Pull {
         if !error.is_transient() || known.is_some() {
             self.core.memory.remember_failure(question, error.clone(), negative_for).await;
         }
-        let is_absent = matches!(error, UpstreamError::Absent { .. } | UpstreamError::Withheld { .. });
-        if let (true, Reference::Tag(tag), Some(_)) = (is_absent, &self.reference, known) {
-            self.forget_tag(tag, class).await;
+        let (Reference::Tag(tag), Some(known)) = (&self.reference, known) else { return };
+        match error {
+            UpstreamError::Absent { .. } => {
+                deletion::note(&self.core, &self.repository, (tag, class), known).await;
+            }
+            // Gone or private: who keeps it might show what was closed.
+            UpstreamError::Withheld { .. } => {
+                deletion::forget_tag(&self.core, &self.repository, (tag, class)).await;
+            }
+            _ => {}
         }
-    }
-
-    /// Upstream deleted the tag: it is gone here, too. Its digest stays.
-    async fn forget_tag(&self, tag: &Tag, class: &AcceptClass) {
-        tracing::info!(repository.name = %self.repository.id, tag = %tag, "tag was deleted upstream");
-        if let Err(error) = self.core.index.remove_tag(&self.repository.id, tag).await {
-            self.core.report_metadata(&error);
-        }
-        self.core.memory.tags.invalidate(&(self.repository.id.clone(), tag.clone(), class.clone()));
-        let event = Event::TagChanged {
-            upstream: self.repository.id.upstream.to_string(),
-            repository: self.repository.name().clone(),
-            tag: tag.clone(),
-        };
-        self.core.events.publish(event).await;
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::acquire::find_stored;
 use super::core::Core;
+use super::deletion;
 use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
 use super::patience;
@@ -145,7 +146,9 @@ impl Pull {
         match verdict {
             Verdict::Fresh | Verdict::ServeAndAsk => {
                 self.ask_in_background(tag, class, &known).await;
-                let served = self.stale(&known, StaleCause::Asking);
+                let cause =
+                    known.missing_since.map_or(StaleCause::Asking, |since| StaleCause::Deleted { since });
+                let served = self.stale(&known, cause);
                 self.answer_known(&known, served).await
             }
             Verdict::AskFirst => match self.ask_for_news(tag, class, &known).await {
@@ -153,18 +156,38 @@ impl Pull {
                     let (found, led) = self.unwrap(Ok(joined))?;
                     self.answer_asked(&found, led).await
                 }
-                Err(error) if !error.is_transient() => Err(self.error(error)),
-                Err(error) => {
+                Err(error) if error.is_transient() => {
                     let served = self.stale(&known, StaleCause::of(&error));
                     self.answer_known(&known, served).await
                 }
+                Err(error) => self.answer_deleted(tag, class, error).await,
             },
-            Verdict::AskOnly => {
-                let joined = self.ask_in_time(class, Some(known)).await;
-                let (found, led) = self.unwrap(joined)?;
-                self.answer_asked(&found, led).await
-            }
+            Verdict::AskOnly => match self.ask_in_time(class, Some(known)).await {
+                Err(error) => self.answer_deleted(tag, class, error).await,
+                joined => {
+                    let (found, led) = self.unwrap(joined)?;
+                    self.answer_asked(&found, led).await
+                }
+            },
         }
+    }
+
+    /// Answers with the copy of a tag that upstream has deleted, while that is kept; else with the error.
+    async fn answer_deleted(
+        &self,
+        tag: &Tag,
+        class: &AcceptClass,
+        error: UpstreamError,
+    ) -> Result<PulledManifest, RegistryError> {
+        if matches!(error, UpstreamError::Absent { .. })
+            && let Some(known) = self.find_observation(tag, class).await
+            && let Some(since) = known.missing_since
+            && deletion::is_kept(&self.core, &self.repository, since)
+        {
+            let served = self.stale(&known, StaleCause::Deleted { since });
+            return self.answer_known(&known, served).await;
+        }
+        Err(self.error(error))
     }
 
     /// Asks where a tag points now, briefly. While upstream is in trouble, only the first client waits for
@@ -278,8 +301,10 @@ impl Pull {
         known: &TagObservation,
         served: Served,
     ) -> Result<PulledManifest, RegistryError> {
-        // While offline, HEAD promises only what GET can give.
-        if self.want == Want::Head && !self.is_offline() {
+        let cause = served.staleness.as_ref().map(|staleness| staleness.cause);
+        // HEAD promises only what GET can give: what upstream does not, has to be here.
+        let is_last_copy = self.is_offline() || matches!(cause, Some(StaleCause::Deleted { .. }));
+        if self.want == Want::Head && !is_last_copy {
             self.core.uses.note_use(&known.digest);
             return Ok(head_only(known, served));
         }

@@ -172,6 +172,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             negative_for: Duration::ZERO,
+            keep_deleted: Duration::ZERO,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
