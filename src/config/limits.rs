@@ -9,8 +9,6 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request to the head of the answer.
     pub first_byte: Duration,
-    /// Between two parts of a body that are worth the wait.
+    /// Between two parts of a body.
     pub silence: Duration,
-    /// For a client, until what is not cached begins to come; the question goes on.
-    pub miss: Duration,
 }

@@ -221,7 +221,6 @@ async fn record(
         media_type: manifest.media_type.clone(),
         size_bytes,
         checked_at: now,
-        missing_since: None,
     };
     let proofs = proofs(manifest, view);
     if !stored {

@@ -10,7 +10,6 @@ mod upstream;
 
 mod blobs;
 mod claims;
-mod deleted;
 mod discovery;
 mod disk;
 mod eviction;
@@ -20,9 +19,7 @@ mod freshness;
 mod guard;
 mod lifecycle;
 mod manifests;
-mod offline;
 mod operations;
-mod outages;
 mod protocol;
 mod ranges;
 mod rights;
