@@ -20,10 +20,12 @@ use crate::registry::{
     CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UseLog,
 };
 use crate::runtime::{Clock, Tasks, Timestamp};
-use crate::server::{Advice, CertificateReload, ReadinessCheck, Server, ServerMetrics, ServerServices};
+use crate::server::{
+    Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
+};
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::{self, LogHandle};
-use crate::upstream::{Upstream, UpstreamMetrics, UpstreamServices};
+use crate::upstream::{Link, Upstream, UpstreamMetrics, UpstreamServices, UpstreamStatus};
 use crate::worker::{FirstRun, Worker};
 
 /// How often the budget is looked after when nothing nudges.
@@ -106,6 +108,7 @@ impl App {
             memory_bytes: config.storage.memory_bytes,
         });
         spawn_workers(&tasks, &parts, &evictor, &uses);
+        spawn_listing_worker(&tasks, &registry, parts.clone());
         spawn_background(&tasks, &registry, &evictor, parts);
         let services = ServerServices {
             registry: Arc::new(registry.clone()),
@@ -250,16 +253,23 @@ fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evictor>, uses
         async move { uses.flush().await.map(drop) }
     });
     flush.first_run(FirstRun::AfterPeriod).nudged_by(signal).spawn(tasks, clock.clone());
-    let parts = parts.clone();
+}
+
+fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: CacheParts) {
+    let (clock, registry) = (parts.clock.clone(), registry.clone());
     let listings = Worker::new("old-listings", LISTING_PERIOD, move || {
-        let parts = parts.clone();
+        let (parts, registry) = (parts.clone(), registry.clone());
         async move {
+            if registry.links().iter().any(|status| status.link == Link::Offline) {
+                // What upstream cannot renew serves for as long as it has to.
+                return Ok(());
+            }
             let before =
                 Timestamp::from_millis(parts.clock.now().as_millis().saturating_sub(LISTING_LIFE_MS));
             parts.index.remove_listings_before(before, LISTING_BATCH).await.map(drop)
         }
     });
-    listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock.clone());
+    listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock);
 }
 
 fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
@@ -303,14 +313,23 @@ fn advice(registry: &Registry) -> Advice {
         let names = registry.names();
         let state = |upstream: &Arc<Upstream>| {
             let status = upstream.status();
-            let is_usable = status.is_usable();
-            let errors: Vec<_> =
-                status.endpoints.into_iter().filter_map(|endpoint| endpoint.last_error).collect();
-            let result = if is_usable { Ok(()) } else { Err(errors.join("; ")) };
-            (format!("upstream {}", status.name), result)
+            (format!("upstream {}", status.name), condition_of(status))
         };
         names.upstreams().iter().map(state).collect()
     })
+}
+
+fn condition_of(status: UpstreamStatus) -> Condition {
+    if status.link == Link::Offline {
+        return Condition::Offline(
+            "this node is offline for it: only what is kept here is served".to_owned(),
+        );
+    }
+    if status.is_usable() {
+        return Condition::Well;
+    }
+    let errors = status.endpoints.into_iter().filter_map(|endpoint| endpoint.last_error);
+    Condition::Degraded(errors.collect::<Vec<_>>().join("; "))
 }
 
 /// Lets the process have as many files open as it may: every connection is one, and the usual limit for

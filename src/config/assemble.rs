@@ -23,7 +23,10 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
         .upstreams
         .iter()
         .enumerate()
-        .map(|(index, table)| Assembly { table, index, directory, faults: &mut *faults }.upstream())
+        .map(|(index, table)| {
+            let site_offline = settings.single.one(Section::Site, "offline").unwrap_or(false);
+            Assembly { table, index, directory, site_offline, faults: &mut *faults }.upstream()
+        })
         .collect::<Vec<_>>();
     check_names(settings, faults);
     check_one_default(settings, faults);
@@ -153,6 +156,8 @@ struct Assembly<'a> {
     table: &'a Table,
     index: usize,
     directory: &'a Path,
+    /// What `[site] offline` says.
+    site_offline: bool,
     faults: &'a mut Faults,
 }
 
@@ -169,6 +174,7 @@ impl Assembly<'_> {
             aliases: table.many(UPSTREAM, "aliases"),
             default: table.one(UPSTREAM, "default")?,
             library_prefix: table.one(UPSTREAM, "library_prefix")?,
+            offline: table.one(UPSTREAM, "offline").unwrap_or(self.site_offline),
             credentials: credentials?,
             ca_file,
             trusted_hosts: table.many(UPSTREAM, "trusted_hosts"),
@@ -179,11 +185,13 @@ impl Assembly<'_> {
                 stale_while_revalidate: duration("stale_while_revalidate")?,
                 stale_if_error: duration("stale_if_error")?,
                 negative_for: duration("negative_for")?,
+                keep_deleted: duration("keep_deleted")?,
             },
             timeouts: Timeouts {
                 connect: duration("connect_timeout")?,
                 first_byte: duration("first_byte_timeout")?,
                 silence: duration("silence_timeout")?,
+                miss: duration("miss_timeout")?,
             },
             max_concurrent_requests: count(table, UPSTREAM, "max_concurrent_requests")?,
         })

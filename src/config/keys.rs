@@ -164,11 +164,14 @@ pub(super) static KEYS: &[Key] = &[
         .at_start(),
     one(Logging, "level", Text(checks::log_level), "log level, or levels by module").or("info"),
     one(Site, "name", Text(checks::site_name), "the name of this site").or("default").at_start(),
+    one(Site, "offline", Flag, "whether no packet may leave for upstreams that do not say otherwise")
+        .or("false"),
     one(Upstream, "name", Text(checks::upstream_name), "the registry's name in image names"),
     list(Upstream, "endpoints", Url, "base URLs, tried in order"),
     list(Upstream, "aliases", Text(checks::upstream_name), "other names of the same registry").or(""),
     one(Upstream, "default", Flag, "whether names that carry no registry go here").or("false"),
     one(Upstream, "library_prefix", Flag, "whether nginx means library/nginx").or("false"),
+    one(Upstream, "offline", Flag, "whether no packet may leave for it; else [site] says"),
     one(Upstream, "username", Text(checks::not_empty), "user name towards the registry"),
     one(Upstream, "password", Secret, "password or token of that user"),
     one(Upstream, "password_file", Path, "file that holds the password, read anew when it changes"),
@@ -220,6 +223,13 @@ pub(super) static KEYS: &[Key] = &[
         .or("10s"),
     one(
         Upstream,
+        "keep_deleted",
+        Item::Duration(Duration::ZERO),
+        "how long a tag that upstream has deleted is still served",
+    )
+    .or("30d"),
+    one(
+        Upstream,
         "connect_timeout",
         Item::Duration(Duration::from_millis(1)),
         "the longest wait for a connection, TLS included",
@@ -239,6 +249,13 @@ pub(super) static KEYS: &[Key] = &[
         "the longest wait between two parts of a body",
     )
     .or("30s"),
+    one(
+        Upstream,
+        "miss_timeout",
+        Item::Duration(Duration::from_millis(1)),
+        "the longest a client waits for the beginning of what is not cached",
+    )
+    .or("4s"),
     one(Upstream, "max_concurrent_requests", Count(1), "the most requests at once to one endpoint").or("64"),
 ];
 

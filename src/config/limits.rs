@@ -9,6 +9,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From the request to the head of the answer.
     pub first_byte: Duration,
-    /// Between two parts of a body.
+    /// Between two parts of a body that are worth the wait.
     pub silence: Duration,
+    /// For a client, until what is not cached begins to come; the question goes on.
+    pub miss: Duration,
 }

@@ -454,6 +454,7 @@ level = "debug"  # environment TIDEGATE_LOGGING__LEVEL
 
 [site]
 name = "default"  # default
+offline = false  # default
 
 [[upstream]]
 name = "corp"  # file tidegate.toml:4
@@ -461,6 +462,7 @@ endpoints = ["http://127.0.0.1:9/base"]  # file tidegate.toml:5
 aliases = []  # default
 default = false  # default
 library_prefix = false  # default
+# offline is not set: whether no packet may leave for it; else [site] says
 # username is not set: user name towards the registry
 # password is not set: password or token of that user
 # password_file is not set: file that holds the password, read anew when it changes
@@ -473,9 +475,11 @@ fresh_for = "1m"  # default
 stale_while_revalidate = "1m"  # default
 stale_if_error = "30d"  # default
 negative_for = "10s"  # default
+keep_deleted = "30d"  # default
 connect_timeout = "5s"  # default
 first_byte_timeout = "20s"  # default
 silence_timeout = "30s"  # default
+miss_timeout = "4s"  # default
 max_concurrent_requests = 64  # default
 "#
     );
@@ -584,13 +588,14 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
         "external_url",
         "certificate",
         "private_key",
+        "upstream[0].offline",
         "username",
         "password_file",
         "ca_file",
         "trusted_hosts",
     ];
     for (key, value) in full {
-        let is_example = examples.iter().any(|name| key.ends_with(&format!(".{name}")));
+        let is_example = examples.iter().any(|name| key == *name || key.ends_with(&format!(".{name}")));
         assert_eq!(defaults.get(&key) != Some(&value), is_example, "{key} = {value}");
     }
 }

@@ -18,6 +18,9 @@ pub struct UpstreamConfig {
     pub default: bool,
     /// Whether `nginx` means `library/nginx`.
     pub library_prefix: bool,
+    /// Whether no packet may leave for it, as the configuration has it: its own word, or else that of
+    /// the site.
+    pub offline: bool,
     /// How this node identifies itself.
     pub credentials: Credentials,
     /// PEM file with further certificate authorities.
@@ -73,4 +76,6 @@ pub struct Freshness {
     pub stale_if_error: Duration,
     /// Absence is remembered for this long.
     pub negative_for: Duration,
+    /// What upstream has deleted is still served for this long; zero is not at all.
+    pub keep_deleted: Duration,
 }

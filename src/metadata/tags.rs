@@ -17,6 +17,8 @@ pub struct TagObservation {
     pub size_bytes: u64,
     /// When upstream last confirmed it.
     pub checked_at: Timestamp,
+    /// Since when upstream says that it does not have the tag any more; `None` while it has it.
+    pub missing_since: Option<Timestamp>,
 }
 
 /// Keeps tags as observed, one observation for each accept class.

@@ -221,6 +221,7 @@ async fn record(
         media_type: manifest.media_type.clone(),
         size_bytes,
         checked_at: now,
+        missing_since: None,
     };
     let proofs = proofs(manifest, view);
     if !stored {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::core::Core;
 use super::direct::{Direct, Passing, is_clear_of_end};
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
+use super::patience;
 use super::repository::Repository;
 use super::stored::Stored;
 use super::{RegistryError, Served};
@@ -99,7 +100,9 @@ impl OpenBlob {
         let Some(size_bytes) = self.size_bytes.filter(|size| is_clear_of_end(range, *size)) else {
             return Ok(None);
         };
-        match Passing::open(&self.repository, &self.digest, range.clone(), size_bytes).await {
+        let asked = Passing::open(&self.repository, &self.digest, range.clone(), size_bytes);
+        let answered = patience::for_a_miss(&self.repository, asked).await;
+        match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
             Ok(passing) => Ok(Some(Reader::Passing(Box::new(passing)))),
             Err(error) if error.is_transient() => Ok(None),
             Err(error) => Err(RegistryError::from_blob_fetch(error, &self.digest)),
@@ -109,7 +112,8 @@ impl OpenBlob {
     async fn join_fill(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
         let (fill, _started) =
             Fills::join_or_start(&self.core, &self.repository, &self.digest, self.size_bytes);
-        match fill.answered().await {
+        let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
+        match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
             Ok(progress) if fill.suits(&self.repository.id, self.size_bytes, &progress) => {
                 Ok(Reader::Fill(fill.progress()))
             }
@@ -122,7 +126,8 @@ impl OpenBlob {
 
     async fn open_direct(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
         let (core, repository) = (&self.core, &self.repository);
-        let direct = Direct::open(core, repository, &self.digest, range.clone(), self.size_bytes).await;
+        let asked = Direct::open(core, repository, &self.digest, range.clone(), self.size_bytes);
+        let direct = patience::for_a_miss(repository, asked).await.flatten();
         let direct = direct.map_err(|error| RegistryError::from_blob_fetch(error, &self.digest))?;
         Ok(Reader::Direct(Box::new(direct)))
     }

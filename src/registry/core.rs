@@ -1,7 +1,7 @@
 //! What all use cases stand on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
@@ -10,6 +10,7 @@ use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
+use super::offline::Wishes;
 use super::repository::Names;
 use crate::blobs::{BlobError, Blobs};
 use crate::events::Events;
@@ -34,6 +35,8 @@ pub(super) struct Core {
     /// Whether room is being made on a full disk.
     pub(super) makes_room: Arc<AtomicBool>,
     pub(super) names: ArcSwap<Names>,
+    /// What was said at run time of going offline.
+    pub(super) wishes: Mutex<Wishes>,
     pub(super) memory: Memory,
     pub(super) fills: Fills,
     pub(super) manifest_flights: SingleFlight<(Question, Want), super::manifest::Answer>,

@@ -51,6 +51,14 @@ pub enum RegistryError {
     /// Upstream is unreachable, and nothing cached can serve.
     #[error("upstream is unreachable")]
     UpstreamUnreachable(#[source] UpstreamError),
+    /// This node is offline for upstream, and nothing kept can serve.
+    #[error("{source}, and {missing} is not kept here")]
+    Offline {
+        /// What is missing, in words.
+        missing: String,
+        /// That it was not asked.
+        source: UpstreamError,
+    },
     /// Not allowed here.
     #[error(transparent)]
     ReadOnly(#[from] crate::auth::policy::ReadOnly),
@@ -93,7 +101,8 @@ impl RegistryError {
             Self::Denied(_)
             | Self::Throttled { .. }
             | Self::UpstreamBroken(_)
-            | Self::UpstreamUnreachable(_) => ErrorKind::Upstream,
+            | Self::UpstreamUnreachable(_)
+            | Self::Offline { .. } => ErrorKind::Upstream,
             Self::Metadata(_) | Self::Blobs(_) => ErrorKind::Store,
             Self::Internal => ErrorKind::Internal,
         }
@@ -106,37 +115,56 @@ impl RegistryError {
             Self::Throttled { .. }
                 | Self::UpstreamBroken(_)
                 | Self::UpstreamUnreachable(_)
+                | Self::Offline { .. }
                 | Self::Metadata(_)
                 | Self::Blobs(_)
         )
     }
 
-    /// Keeps the class of an upstream's error; what is absent, `unknown` says.
-    pub(super) fn from_upstream(error: UpstreamError, unknown: impl FnOnce() -> Self) -> Self {
+    /// Keeps the class of an upstream's error; what is absent, `unknown` says, and what is missing while
+    /// offline, `missing`.
+    fn from_upstream(
+        error: UpstreamError,
+        missing: impl FnOnce() -> String,
+        unknown: impl FnOnce() -> Self,
+    ) -> Self {
         match &error {
-            UpstreamError::Absent { .. } => unknown(),
-            UpstreamError::Forbidden { .. } => Self::Denied(error),
+            UpstreamError::Absent { .. } | UpstreamError::Withheld { .. } => unknown(),
+            UpstreamError::Forbidden { .. } | UpstreamError::Barred { .. } => Self::Denied(error),
             UpstreamError::Throttled { retry_after, .. } => {
                 Self::Throttled { retry_after: *retry_after, source: error }
             }
             UpstreamError::Broken { .. } => Self::UpstreamBroken(error),
             UpstreamError::Unreachable { .. } => Self::UpstreamUnreachable(error),
+            UpstreamError::Offline { .. } => Self::Offline { missing: missing(), source: error },
         }
     }
 
     /// The error of a request for a blob.
     pub(super) fn from_blob_fetch(error: UpstreamError, digest: &Digest) -> Self {
-        Self::from_upstream(error, || Self::BlobUnknown(*digest))
+        Self::from_upstream(error, || format!("blob {digest}"), || Self::BlobUnknown(*digest))
     }
 
     /// The error of a request for a manifest.
-    pub(super) fn from_manifest_fetch(error: UpstreamError, reference: &Reference) -> Self {
-        Self::from_upstream(error, || Self::ManifestUnknown(reference.to_string()))
+    pub(super) fn from_manifest_fetch(
+        error: UpstreamError,
+        repository: &RepositoryId,
+        reference: &Reference,
+    ) -> Self {
+        let missing = || format!("manifest {reference} of {repository}");
+        Self::from_upstream(error, missing, || Self::ManifestUnknown(reference.to_string()))
     }
 
-    /// The error of a request for a listing of a repository.
+    /// The error of a request for the tags of a repository.
     pub(super) fn from_listing(error: UpstreamError, repository: &RepositoryId) -> Self {
-        Self::from_upstream(error, || Self::NameUnknown(repository.to_string()))
+        let missing = || format!("the list of tags of {repository}");
+        Self::from_upstream(error, missing, || Self::NameUnknown(repository.to_string()))
+    }
+
+    /// The error of a request for the referrers of a manifest.
+    pub(super) fn from_referrers(error: UpstreamError, digest: &Digest) -> Self {
+        let missing = || format!("the list of referrers of {digest}");
+        Self::from_upstream(error, missing, || Self::ManifestUnknown(digest.to_string()))
     }
 }
 

@@ -318,6 +318,9 @@ impl Run {
     fn report(&self, failure: &FillFailure) {
         let (repository, digest) = (&self.repository.id, &self.digest);
         match failure {
+            FillFailure::Upstream(error @ UpstreamError::Offline { .. }) => {
+                tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill ends");
+            }
             FillFailure::Upstream(error) if error.is_transient() => {
                 tracing::warn!(repository.name = %repository, blob.digest = %digest, error = %error, "fill failed");
             }

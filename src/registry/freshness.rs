@@ -51,6 +51,7 @@ mod tests {
         stale_while_revalidate: Duration::from_secs(30),
         stale_if_error: Duration::from_hours(1),
         negative_for: Duration::from_secs(10),
+        keep_deleted: Duration::from_secs(10),
     };
 
     #[test]

@@ -3,6 +3,7 @@
 //! Listings come from upstream and are kept briefly; while upstream is away, the last ones seen serve.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::core::Core;
 use super::freshness::{Verdict, judge};
 use super::memory::Question;
+use super::patience;
 use super::referrers;
 use super::{
-    CacheResult, ReferrerList, RegistryError, Repository, RepositoryList, Served, Staleness, TagList,
+    CacheResult, ReferrerList, RegistryError, Repository, RepositoryList, Served, StaleCause, Staleness,
+    TagList,
 };
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{Listing, ListingKind};
-use crate::oci::{Digest, NextPage};
-use crate::runtime::Joined;
+use crate::oci::{Digest, NextPage, Tag};
+use crate::runtime::{Joined, Timestamp};
 use crate::upstream::UpstreamError;
 
 /// What upstream answered, for all who asked the same.
@@ -56,10 +59,10 @@ pub(super) async fn tags(
     let endpoints = &repository.upstream.config().endpoints;
     let hosts: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.host()).collect();
     let query = clamp_page(&hosts, query);
-    let lookup = Lookup { core, repository, subject: Subject::Tags, query };
+    let lookup = Lookup::new(core, repository, Subject::Tags, query);
     let (page, served) = match lookup.find().await {
         Ok(found) => found,
-        Err(error) if error.is_transient() => match observed_tags(core, repository, &error).await {
+        Err(error) if error.is_transient() => match observed_tags(&lookup, &error).await {
             Some(found) => found,
             None => return Err(RegistryError::from_listing(error, &repository.id)),
         },
@@ -80,7 +83,7 @@ pub(super) async fn referrers(
     query: &[(String, String)],
 ) -> Result<ReferrerList, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
-    let lookup = Lookup { core, repository, subject: Subject::Referrers(*digest), query: query.to_vec() };
+    let lookup = Lookup::new(core, repository, Subject::Referrers(*digest), query.to_vec());
     match lookup.find().await {
         Ok((page, served)) => match &page.content {
             Content::Referrers { index, filtered } => Ok(ReferrerList {
@@ -91,18 +94,18 @@ pub(super) async fn referrers(
             }),
             Content::Tags(_) => Err(RegistryError::Internal),
         },
-        Err(UpstreamError::Absent { .. }) => {
+        Err(UpstreamError::Absent { .. } | UpstreamError::Withheld { .. }) => {
             referrers::by_tag(core, context, repository, digest, query).await
         }
         Err(error) => {
             // While upstream is away it cannot say that it has no such list; the tag may be kept all the same. That
             // it is not says nothing: the answer then tells why upstream could not.
             if error.is_transient()
-                && let Ok(list) = referrers::by_tag(core, context, repository, digest, query).await
+                && let Some(list) = referrers::by_known_tag(core, repository, digest, query, &error).await
             {
                 return Ok(list);
             }
-            Err(RegistryError::from_upstream(error, || RegistryError::ManifestUnknown(digest.to_string())))
+            Err(RegistryError::from_referrers(error, digest))
         }
     }
 }
@@ -131,14 +134,31 @@ enum Subject {
     Referrers(Digest),
 }
 
-struct Lookup<'a> {
-    core: &'a Arc<Core>,
-    repository: &'a Repository,
+/// What could be served without asking.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    Page,
+}
+
+#[derive(Clone)]
+struct Lookup {
+    core: Arc<Core>,
+    repository: Repository,
     subject: Subject,
     query: Vec<(String, String)>,
 }
 
-impl Lookup<'_> {
+impl Lookup {
+    fn new(
+        core: &Arc<Core>,
+        repository: &Repository,
+        subject: Subject,
+        query: Vec<(String, String)>,
+    ) -> Self {
+        Self { core: Arc::clone(core), repository: repository.clone(), subject, query }
+    }
+
     /// Finds a page: kept and fresh, from upstream, or kept and stale.
     async fn find(&self) -> Result<(Arc<Page>, Served), UpstreamError> {
         let clocks = self.repository.upstream.config().freshness;
@@ -149,24 +169,57 @@ impl Lookup<'_> {
         {
             return Ok((Arc::clone(page), Served::new(CacheResult::Hit, name)));
         }
-        match (self.ask().await, kept) {
-            (Ok(Joined::Led(page)), _) => {
-                Ok((page, Served { stored: true, ..Served::new(CacheResult::Miss, name) }))
+        let Some((page, listing)) = kept else {
+            return match patience::for_a_miss(&self.repository, self.ask(Kept::Nothing)).await?? {
+                Joined::Led(page) => Ok((page, self.fetched(CacheResult::Miss))),
+                Joined::Followed(page) => Ok((page, self.fetched(CacheResult::Collapsed))),
+            };
+        };
+        match self.ask_for_news().await {
+            Ok(Joined::Led(page)) => Ok((page, self.fetched(CacheResult::Miss))),
+            Ok(Joined::Followed(page)) => Ok((page, self.fetched(CacheResult::Collapsed))),
+            Err(error) => {
+                let is_too_old =
+                    judge(self.core.clock.now(), listing.fetched_at, &clocks) == Verdict::AskOnly;
+                let is_offline = matches!(error, UpstreamError::Offline { .. });
+                if is_offline || error.is_transient() && !is_too_old {
+                    return Ok((page, self.stale(Some(listing.fetched_at), &error)));
+                }
+                Err(error)
             }
-            (Ok(Joined::Followed(page)), _) => {
-                Ok((page, Served { stored: true, ..Served::new(CacheResult::Collapsed, name) }))
+        }
+    }
+
+    /// Asks briefly; while upstream is in trouble, in the background.
+    async fn ask_for_news(&self) -> Result<Joined<Arc<Page>>, UpstreamError> {
+        let question = self.question();
+        if let Some(trouble) = self.core.memory.find_trouble(&question).await {
+            if trouble.is_due {
+                let lookup = self.clone();
+                // One question for all who are served meanwhile; what it finds is kept, or remembered.
+                self.core.tasks.spawn(async move { drop(lookup.ask(Kept::Page).await) });
             }
-            (Err(error), Some((page, listing)))
-                if error.is_transient()
-                    && judge(self.core.clock.now(), listing.fetched_at, &clocks) != Verdict::AskOnly =>
-            {
-                let staleness = Staleness { checked_at: listing.fetched_at, error: Some(error.kind()) };
-                let age = Some(self.core.clock.now().since(listing.fetched_at));
-                let served =
-                    Served { age, staleness: Some(staleness), ..Served::new(CacheResult::Stale, name) };
-                Ok((page, served))
+            return Err(trouble.error);
+        }
+        match patience::for_news(&self.repository, self.ask(Kept::Page)).await {
+            Ok(answer) => answer,
+            Err(slow) => {
+                self.core.memory.remember_failure(question, slow.clone(), Duration::ZERO).await;
+                Err(slow)
             }
-            (Err(error), _) => Err(error),
+        }
+    }
+
+    fn fetched(&self, result: CacheResult) -> Served {
+        Served { stored: true, ..Served::new(result, &self.repository.id.upstream) }
+    }
+
+    fn stale(&self, fetched_at: Option<Timestamp>, error: &UpstreamError) -> Served {
+        let staleness = Staleness { checked_at: fetched_at, cause: StaleCause::of(error) };
+        Served {
+            age: fetched_at.map(|fetched_at| self.core.clock.now().since(fetched_at)),
+            staleness: Some(staleness),
+            ..Served::new(CacheResult::Stale, &self.repository.id.upstream)
         }
     }
 
@@ -177,23 +230,31 @@ impl Lookup<'_> {
         Some((Arc::new(page), listing))
     }
 
-    async fn ask(&self) -> Result<Joined<Arc<Page>>, UpstreamError> {
+    async fn ask(&self, kept: Kept) -> Result<Joined<Arc<Page>>, UpstreamError> {
         let question = self.question();
-        if let Some(error) = self.core.memory.find_failure(&question).await {
+        if let Some(error) =
+            self.core.memory.find_failure(&question).await.filter(|error| !error.is_transient())
+        {
             return Err(error);
         }
-        let (core, repository) = (Arc::clone(self.core), self.repository.clone());
+        let (core, repository) = (Arc::clone(&self.core), self.repository.clone());
         let (subject, query, kind, key) = (self.subject.clone(), self.query.clone(), self.kind(), self.key());
         let flight_key = (question.clone(), key.clone());
         let run = move || async move {
-            let fetched = fetch(&repository, &subject, &query).await;
+            let mut fetched = fetch(&repository, &subject, &query).await;
+            if let (Kept::Page, Err(error)) = (kept, &fetched) {
+                fetched = Err(repository.upstream.weigh_refusal(repository.name(), error.clone()).await);
+            }
             match &fetched {
-                Ok(page) => keep(&core, &repository, kind, &key, page).await,
-                Err(error) if !error.is_transient() => {
+                Ok(page) => {
+                    keep(&core, &repository, kind, &key, page).await;
+                    core.memory.forget_failure(&question).await;
+                }
+                Err(UpstreamError::Offline { .. }) => {}
+                Err(error) => {
                     let negative_for = repository.upstream.config().freshness.negative_for;
                     core.memory.remember_failure(question, error.clone(), negative_for).await;
                 }
-                Err(_) => {}
             }
             fetched.map(Arc::new)
         };
@@ -262,20 +323,27 @@ async fn keep(core: &Core, repository: &Repository, kind: ListingKind, key: &str
 }
 
 /// The tags that were pulled through this node: better than nothing while upstream is away.
-async fn observed_tags(
-    core: &Core,
-    repository: &Repository,
-    error: &UpstreamError,
-) -> Option<(Arc<Page>, Served)> {
-    let tags = core.or_nothing(core.index.list_tags(&repository.id).await);
+async fn observed_tags(lookup: &Lookup, error: &UpstreamError) -> Option<(Arc<Page>, Served)> {
+    let found = lookup.core.index.list_tags(&lookup.repository.id).await;
+    let tags = lookup.core.or_nothing(found);
     if tags.is_empty() {
         return None;
     }
-    let tags = tags.iter().map(ToString::to_string).collect();
-    let staleness = Staleness { checked_at: crate::runtime::Timestamp::default(), error: Some(error.kind()) };
-    let served =
-        Served { staleness: Some(staleness), ..Served::new(CacheResult::Stale, &repository.id.upstream) };
-    Some((Arc::new(Page { content: Content::Tags(tags), next: None }), served))
+    let page = paginate(tags.iter().map(Tag::as_str), &lookup.query);
+    Some((Arc::new(page), lookup.stale(None, error)))
+}
+
+/// The page that `n` and `last` ask for, of tags in lexical order.
+fn paginate<'a>(tags: impl Iterator<Item = &'a str>, query: &[(String, String)]) -> Page {
+    let find = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let limit = find("n").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+    let mut rest = tags.filter(|tag| find("last").is_none_or(|last| *tag > last));
+    let tags: Vec<_> = rest.by_ref().take(limit).map(str::to_owned).collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let has_more = rest.next().is_some();
+    let next =
+        tags.last().filter(|_| has_more).map(|last| vec![pair("n", &limit.to_string()), pair("last", last)]);
+    Page { content: Content::Tags(tags), next }
 }
 
 /// Keeps `n` within what ECR takes; it refuses larger ones, and its `Link` leads on all the same.
@@ -291,6 +359,22 @@ fn clamp_page(hosts: &[&str], query: &[(String, String)]) -> Vec<(String, String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn observed_tags_come_in_the_pages_that_are_asked_for() {
+        let page = |query: &[(&str, &str)]| {
+            let query: Vec<_> = query.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+            let page = paginate(["1", "2", "3"].into_iter(), &query);
+            let Content::Tags(tags) = page.content else { panic!("no tags") };
+            let next = page.next.map(|next| next.iter().map(|(a, b)| format!("{a}={b}")).collect::<Vec<_>>());
+            (tags.join(","), next.map(|next| next.join("&")))
+        };
+        assert_eq!(page(&[]), ("1,2,3".to_owned(), None));
+        assert_eq!(page(&[("n", "2")]), ("1,2".to_owned(), Some("n=2&last=2".to_owned())));
+        assert_eq!(page(&[("n", "2"), ("last", "2")]), ("3".to_owned(), None));
+        assert_eq!(page(&[("n", "3")]), ("1,2,3".to_owned(), None));
+        assert_eq!(page(&[("last", "9")]), (String::new(), None));
+    }
 
     /// Checklist 88.
     #[test]

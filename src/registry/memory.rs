@@ -15,6 +15,10 @@ use crate::upstream::UpstreamError;
 /// How long an upstream that could not answer is not asked again where something else can serve.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// How long after a failure no client is made to wait for upstream where something else can serve: it is
+/// asked in the background.
+const TROUBLE_LASTS: Duration = Duration::from_mins(1);
+
 /// How long a refusal is remembered at most: rights and credentials are mended by hand, and who mends
 /// them tries at once.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
@@ -58,6 +62,14 @@ pub(super) struct Memory {
     clock: Clock,
 }
 
+/// A failure that says something about upstream only, seen by a question that something kept can answer.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) error: UpstreamError,
+    /// Whether it is time to ask again, in the background.
+    pub(super) is_due: bool,
+}
+
 impl Memory {
     /// Caches of `budget_bytes` together, roughly.
     pub(super) fn new(budget_bytes: u64, clock: Clock) -> Self {
@@ -93,6 +105,14 @@ impl Memory {
         (self.clock.now() < until).then_some(error)
     }
 
+    /// The trouble that is remembered for a question. It is over when the question is answered.
+    pub(super) async fn find_trouble(&self, question: &Question) -> Option<Trouble> {
+        let (error, until) = self.failures.get(question).await?;
+        let now = self.clock.now();
+        let is_over = now >= until.after(TROUBLE_LASTS);
+        (error.is_transient() && !is_over).then(|| Trouble { error, is_due: now >= until })
+    }
+
     /// Remembers that a question failed; absence for `negative_for`.
     pub(super) async fn remember_failure(
         &self,
@@ -101,7 +121,7 @@ impl Memory {
         negative_for: Duration,
     ) {
         let lasts = match &error {
-            UpstreamError::Absent { .. } => negative_for,
+            UpstreamError::Absent { .. } | UpstreamError::Withheld { .. } => negative_for,
             UpstreamError::Forbidden { .. } => negative_for.min(REFUSED_FOR),
             _ => PAUSE_AFTER_FAILURE,
         };

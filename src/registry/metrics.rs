@@ -11,6 +11,7 @@ pub struct RegistryMetrics {
     integrity_failures: IntCounterVec,
     disk_failures: IntCounterVec,
     index_failures: IntCounter,
+    tags_deleted: IntCounterVec,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -43,13 +44,21 @@ impl RegistryMetrics {
         let index_failures =
             IntCounter::new("index_failures_total", "Reads and writes of the index that failed")?;
         registry.register(Box::new(index_failures.clone()))?;
+        let tags_deleted = IntCounterVec::new(
+            Opts::new(
+                "tags_deleted_total",
+                "Tags that upstream was found to have deleted while they were kept here",
+            ),
+            &["upstream"],
+        )?;
+        registry.register(Box::new(tags_deleted.clone()))?;
         for place in ["fill", "transfer", "manifest", "store"] {
             integrity_failures.with_label_values(&[place]);
         }
         for cause in ["full", "io"] {
             disk_failures.with_label_values(&[cause]);
         }
-        Ok(Self { fills_in_progress, integrity_failures, disk_failures, index_failures })
+        Ok(Self { fills_in_progress, integrity_failures, disk_failures, index_failures, tags_deleted })
     }
 
     pub(super) fn fill_started(&self) -> RunningFill {
@@ -61,6 +70,10 @@ impl RegistryMetrics {
     /// `transfer`, `manifest`, `store`.
     pub(super) fn integrity_failure(&self, place: &'static str) {
         self.integrity_failures.with_label_values(&[place]).inc();
+    }
+
+    pub(super) fn tag_deleted(&self, upstream: &str) {
+        self.tags_deleted.with_label_values(&[upstream]).inc();
     }
 
     pub(super) fn index_failed(&self) {

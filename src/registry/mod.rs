@@ -3,6 +3,7 @@
 mod acquire;
 mod blob;
 mod core;
+mod deletion;
 mod direct;
 mod error;
 mod evict;
@@ -14,6 +15,8 @@ mod memory;
 #[cfg(test)]
 mod memory_blobs;
 mod metrics;
+mod offline;
+mod patience;
 mod pull_blob;
 mod rebuild;
 mod referrers;
@@ -23,7 +26,7 @@ mod stored;
 mod transfer;
 mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -33,9 +36,10 @@ pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, UseLog};
 pub use metrics::RegistryMetrics;
+pub use offline::LinkStatus;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use repository::{Names, Repository, Spelling};
-pub use served::{CacheResult, Served, Staleness};
+pub use served::{CacheResult, Served, StaleCause, Staleness};
 pub use upkeep::{CacheParts, UpkeepError};
 
 use self::core::Core;
@@ -45,6 +49,7 @@ use crate::events::{Event, Events};
 use crate::metadata::NodeIndex;
 use crate::oci::{AcceptClass, Digest, MediaType, RangeSet, Reference};
 use crate::runtime::{Clock, SingleFlight, Tasks};
+use crate::upstream::Link;
 
 /// All use cases over one set of services. Cloning gives another handle.
 #[derive(Clone)]
@@ -144,6 +149,7 @@ impl Registry {
             probe_flights: SingleFlight::new(tasks.clone()),
             listing_flights: SingleFlight::new(tasks.clone()),
             names: ArcSwap::from_pointee(names),
+            wishes: Mutex::default(),
             index,
             blobs,
             events,
@@ -188,9 +194,22 @@ impl Registry {
     }
 
     /// Replaces the registries that names can mean: the configuration was read again. Requests that run
-    /// go on with what they found.
+    /// go on with what they found, unless this node is now offline for it.
     pub fn replace_names(&self, names: Names) {
-        self.0.names.store(Arc::new(names));
+        offline::replace_names(&self.0, names);
+    }
+
+    /// Which upstreams this node is offline for, in the order of the configuration.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        offline::links(&self.0)
+    }
+
+    /// Takes one upstream, or all, off the network or back; `None` is back to what the configuration
+    /// says. Lasts until it is said otherwise or the process ends; a reload does not change it.
+    ///
+    /// Errors: no upstream has that name or alias.
+    pub fn switch(&self, upstream: Option<&str>, wish: Option<Link>) -> Result<(), RegistryError> {
+        offline::switch(&self.0, upstream, wish)
     }
 
     /// Finds a manifest: from the cache while fresh, else from upstream.

@@ -8,13 +8,14 @@ use super::core::Core;
 use super::direct::is_clear_of_end;
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::memory::Question;
+use super::patience;
 use super::stored::{Stored, find_stored};
 use super::{BlobStat, CacheResult, OpenBlob, RegistryError, Repository, Served};
 use crate::auth::{RequestContext, policy};
 use crate::blobs::BlobFile;
 use crate::metadata::{AccessProof, ContentKind, RepositoryId};
 use crate::oci::{Digest, RangeSet};
-use crate::upstream::UpstreamError;
+use crate::upstream::{Link, UpstreamError};
 
 /// A range that ends within this many bytes from where the fill stands is worth waiting for.
 const SOON: u64 = 16 * 1024 * 1024;
@@ -42,6 +43,11 @@ pub(super) async fn open(
     match find_stored(core, digest).await {
         Ok(Some(stored)) => request.open_stored(stored).await,
         Ok(None) => {
+            if request.proof.is_none() {
+                request.require_online()?;
+            }
+            // With a proof, a fill is joined or begun also while offline: its bytes may all be there, and only the
+            // disk not be done with them.
             request.require_no_failure().await?;
             request.open_missing(ranges).await
         }
@@ -63,7 +69,11 @@ pub(super) async fn stat(
     let request = Request::locate(core, repository, digest).await;
     if request.proof.is_some() {
         let stored = core.blobs.open(digest).await.ok().flatten();
-        let size_bytes = stored.as_ref().map(BlobFile::size_bytes).or(request.proven_bytes());
+        // While offline, only what is here, or is just coming to the disk, can be promised.
+        let is_to_be_had =
+            || request.repository.upstream.link() == Link::Online || core.fills.find(digest).is_some();
+        let proven_bytes = request.proven_bytes().filter(|_| is_to_be_had());
+        let size_bytes = stored.as_ref().map(BlobFile::size_bytes).or(proven_bytes);
         if let Some(size_bytes) = size_bytes {
             return Ok(BlobStat { size_bytes, served: request.served(CacheResult::Hit) });
         }
@@ -145,7 +155,8 @@ impl<'a> Request<'a> {
             let (fill, started) =
                 Fills::join_or_start(self.core, &self.repository, &self.digest, proven_bytes);
             let is_own = fill.repository == self.repository.id;
-            match fill.answered().await {
+            let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
+            match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
                 Ok(progress) => return self.open_filling(fill, started, progress).await,
                 Err(failure) if failure.leaves_upstream() => break,
                 Err(failure) if is_own => {
@@ -196,6 +207,7 @@ impl<'a> Request<'a> {
     /// Has upstream say that the repository has the blob; gives its size where upstream says. Whoever
     /// asks the same meanwhile gets the same answer.
     async fn confirm(&self) -> Result<Option<u64>, RegistryError> {
+        self.require_online()?;
         self.require_no_failure().await?;
         let (core, repository, digest) = (Arc::clone(self.core), self.repository.clone(), self.digest);
         let probe = move || async move {
@@ -205,7 +217,9 @@ impl<'a> Request<'a> {
             Ok(size_bytes)
         };
         let key = (self.repository.id.clone(), self.digest);
-        let probed = self.core.probe_flights.run(key, probe).await.ok_or(RegistryError::Internal)?;
+        let probed = patience::for_a_miss(&self.repository, self.core.probe_flights.run(key, probe)).await;
+        let probed = probed.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))?;
+        let probed = probed.ok_or(RegistryError::Internal)?;
         match probed.into_inner() {
             Ok(size_bytes) => Ok(size_bytes),
             Err(error) => {
@@ -217,6 +231,12 @@ impl<'a> Request<'a> {
 
     fn question(&self) -> Question {
         Question::Blob(self.repository.id.clone(), self.digest)
+    }
+
+    /// Fails at once where this node is offline for the upstream.
+    fn require_online(&self) -> Result<(), RegistryError> {
+        let online = self.repository.upstream.require_online();
+        online.map_err(|error| RegistryError::from_blob_fetch(error, &self.digest))
     }
 
     /// Fails at once where upstream said lately that there is no such blob.

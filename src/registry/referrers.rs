@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::core::Core;
-use super::{ReferrerList, RegistryError, Repository, Want, manifest};
+use super::{PulledManifest, ReferrerList, RegistryError, Repository, Want, manifest};
 use crate::auth::RequestContext;
-use crate::oci::{AcceptClass, Digest, Reference};
+use crate::oci::{AcceptClass, Digest, Reference, Tag};
+use crate::upstream::UpstreamError;
 
 /// Finds referrers in the index that the tag `<algorithm>-<hex>` points to, and filters them.
 pub(super) async fn by_tag(
@@ -22,14 +23,30 @@ pub(super) async fn by_tag(
     let unknown = || RegistryError::ManifestUnknown(digest.to_string());
     let reference: Reference = fallback_tag(digest).parse().map_err(|_not_a_tag| unknown())?;
     let pulled = manifest::pull(core, context, repository, &reference, &AcceptClass::Any, Want::Body).await?;
-    let body = pulled.body.filter(|_| pulled.media_type.is_index()).ok_or_else(unknown)?;
+    list(pulled, query).ok_or_else(unknown)
+}
+
+/// Finds the same in what is kept here, without asking: upstream just failed with `error`.
+pub(super) async fn by_known_tag(
+    core: &Arc<Core>,
+    repository: &Repository,
+    digest: &Digest,
+    query: &[(String, String)],
+    error: &UpstreamError,
+) -> Option<ReferrerList> {
+    let tag: Tag = fallback_tag(digest).parse().ok()?;
+    list(manifest::find_known(core, repository, &tag, error).await?, query)
+}
+
+fn list(pulled: PulledManifest, query: &[(String, String)]) -> Option<ReferrerList> {
+    let body = pulled.body.filter(|_| pulled.media_type.is_index())?;
     let artifact_type = query.iter().find(|(name, _)| name == "artifactType").map(|(_, value)| value);
     let filtered = artifact_type.is_some();
     let body = match artifact_type {
-        Some(artifact_type) => filter(&body, artifact_type).ok_or_else(unknown)?,
+        Some(artifact_type) => filter(&body, artifact_type)?,
         None => body,
     };
-    Ok(ReferrerList { body, filtered, next: None, served: pulled.served })
+    Some(ReferrerList { body, filtered, next: None, served: pulled.served })
 }
 
 /// The tag of the scheme: the encoded part is cut at 64 characters.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::runtime::Timestamp;
+use crate::upstream::UpstreamError;
 
 /// The result of looking into the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,10 +40,36 @@ impl CacheResult {
 /// Why an answer is stale.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staleness {
-    /// When upstream last confirmed the content.
-    pub checked_at: Timestamp,
-    /// The class of the error that kept upstream from being asked; `None` while it is being asked.
-    pub error: Option<&'static str>,
+    /// When upstream last confirmed the content; `None` where nobody knows.
+    pub checked_at: Option<Timestamp>,
+    /// What keeps a newer answer away.
+    pub cause: StaleCause,
+}
+
+/// What keeps a newer answer away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StaleCause {
+    /// Upstream is being asked in the background: nothing is wrong.
+    Asking,
+    /// Upstream cannot be asked, or not in time; the word is the class of its error.
+    Trouble(&'static str),
+    /// This node is offline for upstream.
+    Offline,
+    /// Upstream has deleted it.
+    Deleted {
+        /// When that was noticed.
+        since: Timestamp,
+    },
+}
+
+impl StaleCause {
+    /// What an error of upstream means for an answer that is here.
+    pub(super) const fn of(error: &UpstreamError) -> Self {
+        match error {
+            UpstreamError::Offline { .. } => Self::Offline,
+            error => Self::Trouble(error.kind()),
+        }
+    }
 }
 
 /// How an answer was come by.

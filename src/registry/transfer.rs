@@ -146,7 +146,8 @@ impl Transfer {
         }
         self.position_at_break = self.position;
         self.breaks += 1;
-        if !error.is_transient() || self.breaks > MAX_BREAKS {
+        let is_over = matches!(error, UpstreamError::Offline { .. }) || !error.is_transient();
+        if is_over || self.breaks > MAX_BREAKS {
             return Err(error);
         }
         let asked = match &error {

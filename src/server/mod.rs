@@ -28,7 +28,7 @@ use std::sync::Arc;
 use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
-pub use admin::{Advice, ReadinessCheck};
+pub use admin::{Advice, Condition, ReadinessCheck};
 pub use listener::ListenError;
 pub use metrics::ServerMetrics;
 pub use tls::TlsError;
@@ -134,13 +134,14 @@ impl Server {
             advice: services.advice,
             shutdown: shutdown.clone(),
         });
+        let registry = Arc::clone(&services.registry);
         let admin_settings = settings.for_admin();
         let end = CancellationToken::new();
         let admin_task = services.tasks.spawn(self.admin_listener.serve(
             admin_settings,
-            move |request, _client| {
-                let admin = Arc::clone(&admin);
-                async move { admin.answer(&request).await }
+            move |request, client| {
+                let (admin, registry) = (Arc::clone(&admin), Arc::clone(&registry));
+                async move { admin::answer(&admin, &registry, request, client).await }
             },
             end.clone(),
         ));

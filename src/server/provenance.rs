@@ -2,7 +2,7 @@
 
 use http::header::{AGE, HeaderMap, HeaderName, HeaderValue, WARNING};
 
-use crate::registry::{CacheResult, Served, Staleness};
+use crate::registry::{CacheResult, Served, StaleCause, Staleness};
 
 /// `Cache-Status`
 pub(super) const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -23,13 +23,17 @@ pub(super) fn add_provenance(headers: &mut HeaderMap, served: &Served) {
 
 /// The terms are those of RFC 9211, section 2. A confirmation by upstream is `fwd=stale;
 /// fwd-status=304` there, whichever request it took.
-const fn cache_status(served: &Served) -> HeaderValue {
+fn cache_status(served: &Served) -> HeaderValue {
     HeaderValue::from_static(match (served.result, served.stored) {
         (CacheResult::Hit, _) => "tidegate; hit",
         (CacheResult::Miss, true) => "tidegate; fwd=uri-miss; stored",
         (CacheResult::Miss, false) => "tidegate; fwd=uri-miss",
         (CacheResult::Collapsed, _) => "tidegate; fwd=uri-miss; collapsed",
-        (CacheResult::Stale, _) => "tidegate; hit; detail=stale",
+        (CacheResult::Stale, _) => match served.staleness.as_ref().map(|staleness| staleness.cause) {
+            Some(StaleCause::Deleted { .. }) => "tidegate; hit; detail=stale-deleted",
+            Some(StaleCause::Offline) => "tidegate; hit; detail=stale-offline",
+            Some(StaleCause::Asking | StaleCause::Trouble(_)) | None => "tidegate; hit; detail=stale",
+        },
         (CacheResult::Revalidated, _) => "tidegate; fwd=stale; fwd-status=304",
         (CacheResult::Bypass, _) => "tidegate; fwd=bypass",
     })
@@ -38,11 +42,26 @@ const fn cache_status(served: &Served) -> HeaderValue {
 /// A warning that clients print. None while upstream is just being asked in the background: then
 /// nothing is wrong.
 fn warning(served: &Served, staleness: &Staleness) -> Option<HeaderValue> {
-    let error = staleness.error?;
-    let mut text = format!(
-        "{} could not be asked since {} ({error}); this is its answer of then",
-        served.upstream, staleness.checked_at,
-    );
+    let upstream = &served.upstream;
+    let mut text = match (staleness.cause, staleness.checked_at) {
+        (StaleCause::Asking, _) => return None,
+        (StaleCause::Trouble(error), Some(then)) => {
+            format!("{upstream} could not be asked since {then} ({error}); this is its answer of then")
+        }
+        (StaleCause::Trouble(error), None) => {
+            format!("{upstream} cannot be asked ({error}); this is what is known here")
+        }
+        (StaleCause::Deleted { since }, then) => {
+            let then = then.map_or_else(String::new, |then| format!(" of {then}"));
+            format!("{upstream} has deleted this, as was noticed {since}; this is its last answer{then}")
+        }
+        (StaleCause::Offline, Some(then)) => {
+            format!("this node is offline for {upstream}; this is its answer of {then}")
+        }
+        (StaleCause::Offline, None) => {
+            format!("this node is offline for {upstream}; this is what is known here")
+        }
+    };
     // The text stands in quotes; names of upstreams are configured and might hold anything.
     text.retain(|character| matches!(character, ' '..='~') && !matches!(character, '"' | '\\'));
     text.truncate(MAX_WARNING_BYTES - r#"299 - """#.len());
@@ -84,8 +103,8 @@ mod tests {
         let mut served = served(CacheResult::Stale, true);
         served.age = Some(Duration::from_millis(61_500));
         served.staleness = Some(Staleness {
-            checked_at: Timestamp::from_millis(784_111_777_000),
-            error: Some("unreachable"),
+            checked_at: Some(Timestamp::from_millis(784_111_777_000)),
+            cause: StaleCause::Trouble("unreachable"),
         });
         let mut headers = HeaderMap::new();
         add_provenance(&mut headers, &served);
@@ -96,18 +115,44 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_tells_that_upstream_has_deleted_it_or_that_this_node_is_offline() {
+        let mut served = served(CacheResult::Stale, true);
+        let checked_at = Some(Timestamp::from_millis(784_111_777_000));
+        let since = Timestamp::from_millis(784_111_837_000);
+        for (cause, status, warning) in [
+            (
+                StaleCause::Deleted { since },
+                "tidegate; hit; detail=stale-deleted",
+                "299 - \"docker.io has deleted this, as was noticed Sun, 06 Nov 1994 08:50:37 GMT; this is its \
+                 last answer of Sun, 06 Nov 1994 08:49:37 GMT\"",
+            ),
+            (
+                StaleCause::Offline,
+                "tidegate; hit; detail=stale-offline",
+                "299 - \"this node is offline for docker.io; this is its answer of Sun, 06 Nov 1994 08:49:37 GMT\"",
+            ),
+        ] {
+            served.staleness = Some(Staleness { checked_at, cause });
+            let mut headers = HeaderMap::new();
+            add_provenance(&mut headers, &served);
+            assert_eq!(headers[CACHE_STATUS], status);
+            assert_eq!(headers[WARNING], warning);
+        }
+    }
+
+    #[test]
     fn a_warning_is_short_and_well_formed_whatever_the_upstream_is_called() {
         let mut served = served(CacheResult::Stale, true);
         served.upstream = format!("\"\r\n\\é{}", "x".repeat(5000)).into();
-        let checked_at = Timestamp::from_millis(0);
-        served.staleness = Some(Staleness { checked_at, error: Some("broken") });
+        let checked_at = Some(Timestamp::from_millis(0));
+        served.staleness = Some(Staleness { checked_at, cause: StaleCause::Trouble("broken") });
         let mut headers = HeaderMap::new();
         add_provenance(&mut headers, &served);
         let value = headers[WARNING].to_str().unwrap();
         assert!(value.starts_with("299 - \"xxx") && value.ends_with('"'));
         assert_eq!(value.len(), 4096);
 
-        served.staleness = Some(Staleness { checked_at, error: None });
+        served.staleness = Some(Staleness { checked_at, cause: StaleCause::Asking });
         let mut headers = HeaderMap::new();
         add_provenance(&mut headers, &served);
         assert!(!headers.contains_key(WARNING), "nothing is wrong while upstream is being asked");

@@ -155,6 +155,7 @@ impl From<RegistryError> for Problem {
             RegistryError::UpstreamUnreachable(source) => {
                 of_upstream(Status::GATEWAY_TIMEOUT, Code::Unavailable, source)
             }
+            RegistryError::Offline { .. } => client(Status::GATEWAY_TIMEOUT, Code::Unavailable, "offline"),
             RegistryError::Metadata(source) => {
                 of_store("metadata", source.is_transient(), "this server's index failed").with_causes(&error)
             }
@@ -239,6 +240,14 @@ mod tests {
             (throttled(None), 429, "TOOMANYREQUESTS"),
             (RegistryError::UpstreamBroken(upstream("a")), 502, "UNAVAILABLE"),
             (RegistryError::UpstreamUnreachable(upstream("a")), 504, "UNAVAILABLE"),
+            (
+                RegistryError::Offline {
+                    missing: "blob x".into(),
+                    source: UpstreamError::Offline { upstream: "a".into() },
+                },
+                504,
+                "UNAVAILABLE",
+            ),
             (RegistryError::ReadOnly(read_only), 405, "UNSUPPORTED"),
             (RegistryError::Metadata(Arc::new(unreadable)), 500, "UNKNOWN"),
             (RegistryError::Blobs(Arc::new(full)), 503, "UNAVAILABLE"),

@@ -8,11 +8,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::UpstreamError;
 use super::endpoints::Endpoint;
 use super::error::{Fault, chain};
+use super::link::Switch;
 
 /// The bytes of a transfer: ends with `None`, or with the error that cut it.
 ///
@@ -80,28 +81,43 @@ impl TransferBody {
     }
 }
 
-/// A body whose bytes are counted and whose silence is limited.
+/// A body whose bytes are counted and whose silence is limited; it ends when its upstream goes offline.
 pub(super) struct CountedBody {
     body: Incoming,
     silence: Duration,
     bytes: IntCounter,
+    switch: Switch,
+    /// How long upstream was waited for since the last progress, and how much has come meanwhile.
+    waited: Duration,
+    come_bytes: usize,
 }
 
 impl CountedBody {
-    pub(super) const fn new(body: Incoming, silence: Duration, bytes: IntCounter) -> Self {
-        Self { body, silence, bytes }
+    pub(super) const fn new(body: Incoming, silence: Duration, bytes: IntCounter, switch: Switch) -> Self {
+        Self { body, silence, bytes, switch, waited: Duration::ZERO, come_bytes: 0 }
     }
 
-    /// The next bytes, never empty; trailers are left out.
+    /// The next bytes, never empty; trailers are left out. An upstream that gives them one by one is
+    /// silent, too: time counts until there is some progress.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
         loop {
-            let frame = match timeout(self.silence, self.body.frame()).await {
-                Ok(frame) => frame?,
-                Err(_) => return Some(Err(Fault::unreachable(format!("silent for {:?}", self.silence)))),
+            let start = Instant::now();
+            let patience = self.silence.saturating_sub(self.waited);
+            let frame = match self.switch.run(timeout(patience, self.body.frame())).await {
+                Ok(Ok(frame)) => frame?,
+                Err(offline) => return Some(Err(offline)),
+                Ok(Err(_elapsed)) => {
+                    return Some(Err(Fault::unreachable(format!("silent for {:?}", self.silence))));
+                }
             };
+            self.waited += start.elapsed();
             match frame.map(http_body::Frame::into_data) {
                 Ok(Ok(bytes)) if !bytes.is_empty() => {
                     self.bytes.inc_by(bytes.len() as u64);
+                    self.come_bytes += bytes.len();
+                    if self.come_bytes >= PROGRESS_BYTES {
+                        (self.waited, self.come_bytes) = (Duration::ZERO, 0);
+                    }
                     return Some(Ok(bytes));
                 }
                 Ok(_) => {}
@@ -138,3 +154,6 @@ impl CountedBody {
         let _ = timeout(WORTH_WAITING, self.read_whole(WORTH_READING_BYTES)).await;
     }
 }
+
+/// How much of a body is worth waiting for.
+const PROGRESS_BYTES: usize = 1024;

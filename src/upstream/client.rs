@@ -151,6 +151,36 @@ impl Upstream {
         Ok(ReferrersPage { filtered, next: next_page(&answer.headers), body: whole(answer) })
     }
 
+    /// Finds out what a refusal is about: the repository, or this node. Who was let in before and is
+    /// refused is asked about by one question to the API's base, with a token that is got anew. If this is
+    /// refused as well, the refusal says nothing about the repository: the credentials have expired, the
+    /// address is blocked, the realm is out of order ([`UpstreamError::Barred`]). Other errors are given
+    /// back as they are.
+    ///
+    /// A registry that now wants a login where none is configured has closed itself: that stays a refusal.
+    /// May be dropped at any point.
+    pub async fn weigh_refusal(&self, repository: &RepositoryName, error: UpstreamError) -> UpstreamError {
+        if !matches!(error, UpstreamError::Forbidden { .. } | UpstreamError::Withheld { .. }) {
+            return error;
+        }
+        let ask = Ask {
+            kind: Kind::Base,
+            method: Method::GET,
+            repository: repository.as_str(),
+            rest: String::new(),
+            accept: None,
+            range: None,
+            plan: Plan::Drop,
+        };
+        match self.exchange.ask(&ask).await {
+            Ok(_) | Err(Fault::Absent | Fault::LoginWanted) => error,
+            Err(fault @ (Fault::Forbidden(_) | Fault::Withheld)) => {
+                UpstreamError::Barred { upstream: self.config.name.clone(), reason: fault.summary() }
+            }
+            Err(trouble) => self.fail(trouble),
+        }
+    }
+
     async fn ask_blob(
         &self,
         repository: &RepositoryName,

@@ -20,7 +20,7 @@ enum Source {
     /// One resolver a family, each with its cache.
     System(Box<[TokioResolver; 2]>),
     #[cfg(test)]
-    Table(std::collections::HashMap<String, Vec<IpAddr>>),
+    Table { table: std::collections::HashMap<String, Vec<IpAddr>>, asked: std::sync::atomic::AtomicUsize },
 }
 
 impl Dns {
@@ -34,7 +34,17 @@ impl Dns {
     /// Knows the hosts of a table only.
     #[cfg(test)]
     pub(crate) fn from_table<'a>(table: impl IntoIterator<Item = (&'a str, Vec<IpAddr>)>) -> Self {
-        Self(Source::Table(table.into_iter().map(|(host, addresses)| (host.to_owned(), addresses)).collect()))
+        let table = table.into_iter().map(|(host, addresses)| (host.to_owned(), addresses)).collect();
+        Self(Source::Table { table, asked: 0.into() })
+    }
+
+    /// How many look-ups there were in a table.
+    #[cfg(test)]
+    pub(crate) fn asked(&self) -> usize {
+        match &self.0 {
+            Source::System(_) => 0,
+            Source::Table { asked, .. } => asked.load(std::sync::atomic::Ordering::SeqCst),
+        }
     }
 
     /// Finds the addresses of a host in the order in which to try them, never none.
@@ -55,7 +65,11 @@ impl Dns {
                 resolve(v4, v6, &host).await
             }
             #[cfg(test)]
-            Source::Table(table) => table.get(&host).cloned().ok_or_else(|| format!("{host} has no address")),
+            Source::Table { table, asked } => {
+                asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let found = table.get(&host).filter(|addresses| !addresses.is_empty());
+                found.cloned().ok_or_else(|| format!("{host} has no address"))
+            }
         }
     }
 }

@@ -122,8 +122,12 @@ impl Endpoint {
         Err(Fault::unreachable(format!("{} is left alone for now: {reason}", self.origin)))
     }
 
-    /// Remembers that a transfer broke, so that the next request prefers another endpoint.
+    /// Remembers that a transfer broke, so that the next request prefers another endpoint. One that this
+    /// node ended by going offline says nothing against the endpoint.
     pub(super) fn record_broken_transfer(&self, fault: &Fault) {
+        if *fault == Fault::Offline {
+            return;
+        }
         let mut breaker = self.lock();
         breaker.suspect(Instant::now());
         breaker.last_error = Some(fault.summary());

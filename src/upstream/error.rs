@@ -6,16 +6,31 @@ use std::time::Duration;
 /// Why upstream gave no content. The classes stay apart all the way to the client.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// Upstream says that it does not exist: 404, or 401 for a token that was just granted, which
-    /// is how Docker Hub, quay.io and GitLab say it.
+    /// Upstream says that it does not exist: 404.
     #[error("upstream {upstream} does not have it")]
     Absent {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// Upstream answers 401 for a token that was just granted. Docker Hub, quay.io and GitLab say so of
+    /// what does not exist and of what is private, and do not tell which.
+    #[error("upstream {upstream} does not have it, or does not show it")]
+    Withheld {
         /// The upstream's name.
         upstream: String,
     },
     /// Upstream refuses: 403, or the token realm refuses this node's credentials.
     #[error("upstream {upstream} refuses access: {reason}")]
     Forbidden {
+        /// The upstream's name.
+        upstream: String,
+        /// What it said, safe to show.
+        reason: String,
+    },
+    /// Upstream refuses whatever this node asks: bad credentials, a blocked address. See
+    /// [`super::Upstream::weigh_refusal`].
+    #[error("upstream {upstream} lets this node in no more: {reason}")]
+    Barred {
         /// The upstream's name.
         upstream: String,
         /// What it said, safe to show.
@@ -46,23 +61,38 @@ pub enum UpstreamError {
         /// What was tried, safe to show.
         reason: String,
     },
+    /// Upstream was not asked: this node is offline for it.
+    #[error("this node is offline for upstream {upstream}")]
+    Offline {
+        /// The upstream's name.
+        upstream: String,
+    },
 }
 
 impl UpstreamError {
     /// The class as one word: for logs, metrics and `Cache-Status`.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Self::Absent { .. } => "absent",
+            Self::Absent { .. } | Self::Withheld { .. } => "absent",
             Self::Forbidden { .. } => "forbidden",
+            Self::Barred { .. } => "barred",
             Self::Throttled { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
+            Self::Offline { .. } => "offline",
         }
     }
 
     /// Whether it says something about upstream only, and nothing about the content.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Broken { .. } | Self::Unreachable { .. })
+        match self {
+            Self::Absent { .. } | Self::Withheld { .. } | Self::Forbidden { .. } => false,
+            Self::Barred { .. }
+            | Self::Throttled { .. }
+            | Self::Broken { .. }
+            | Self::Unreachable { .. }
+            | Self::Offline { .. } => true,
+        }
     }
 }
 
@@ -115,12 +145,18 @@ pub enum SetupError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Absent,
+    /// Absent, or not shown: a token that was just granted is no good for it.
+    Withheld,
     Forbidden(String),
+    /// Forbidden, for want of a login that nobody configured.
+    LoginWanted,
     Throttled(Option<Duration>),
     Broken(String),
     /// Broken by a status that means nothing else.
     Status(u16),
     Unreachable(String),
+    /// Not asked.
+    Offline,
 }
 
 impl Fault {
@@ -139,26 +175,29 @@ impl Fault {
         let upstream = upstream.to_owned();
         match self {
             Self::Absent => UpstreamError::Absent { upstream },
+            Self::Withheld => UpstreamError::Withheld { upstream },
             Self::Forbidden(reason) => UpstreamError::Forbidden { upstream, reason },
+            Self::LoginWanted => UpstreamError::Forbidden { upstream, reason: self.summary() },
             Self::Throttled(retry_after) => UpstreamError::Throttled { upstream, retry_after },
             Self::Broken(reason) => UpstreamError::Broken { upstream, reason },
             Self::Status(_) => UpstreamError::Broken { upstream, reason: self.summary() },
             Self::Unreachable(reason) => UpstreamError::Unreachable { upstream, reason },
+            Self::Offline => UpstreamError::Offline { upstream },
         }
     }
 
     /// Whether another endpoint may do better.
     pub(super) const fn is_transient(&self) -> bool {
-        !matches!(self, Self::Absent | Self::Forbidden(_))
+        !matches!(self, Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted)
     }
 
     /// How much it tells a user whose every endpoint failed; the most telling fault is reported.
     const fn weight(&self) -> u8 {
         match self {
-            Self::Unreachable(_) => 0,
+            Self::Unreachable(_) | Self::Offline => 0,
             Self::Broken(_) | Self::Status(_) => 1,
             Self::Throttled(_) => 2,
-            Self::Absent | Self::Forbidden(_) => 3,
+            Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted => 3,
         }
     }
 
@@ -171,9 +210,12 @@ impl Fault {
     pub(super) fn summary(&self) -> String {
         match self {
             Self::Absent => "absent".to_owned(),
+            Self::Withheld => "it takes no token for it".to_owned(),
+            Self::LoginWanted => "it asks for a login and none is configured".to_owned(),
             Self::Forbidden(reason) | Self::Broken(reason) | Self::Unreachable(reason) => reason.clone(),
             Self::Status(code) => format!("it answers {code}"),
             Self::Throttled(_) => "it throttles".to_owned(),
+            Self::Offline => "this node is offline for it".to_owned(),
         }
     }
 }

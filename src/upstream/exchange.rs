@@ -18,6 +18,7 @@ use super::challenge;
 use super::endpoints::{Endpoint, in_order};
 use super::error::Fault;
 use super::guard::Guard;
+use super::link::Link;
 use super::metrics::UpstreamMetrics;
 use super::origin::Origin;
 use super::redirect;
@@ -32,6 +33,8 @@ pub(super) enum Kind {
     Blob,
     Tags,
     Referrers,
+    /// The API's base: whether this node is let in at all.
+    Base,
 }
 
 impl Kind {
@@ -41,6 +44,7 @@ impl Kind {
             Self::Blob => "blob",
             Self::Tags => "tags",
             Self::Referrers => "referrers",
+            Self::Base => "base",
         }
     }
 }
@@ -60,6 +64,7 @@ pub(super) enum Plan {
 pub(super) struct Ask<'a> {
     pub(super) kind: Kind,
     pub(super) method: Method,
+    /// For the base: the repository that was refused.
     pub(super) repository: &'a str,
     /// What follows `/v2/<repository>/`, with its query.
     pub(super) rest: String,
@@ -97,9 +102,13 @@ pub(super) struct Exchange {
 impl Exchange {
     /// Asks the endpoints in turn until one answers; reports the most telling fault if none does.
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
+        if self.transport.switch().link() == Link::Offline {
+            // Said here as well, so that nobody waits for a slot first.
+            return Err(Fault::Offline);
+        }
         let mut telling: Option<Fault> = None;
         for endpoint in in_order(&self.endpoints) {
-            let fault = match self.ask_endpoint(&endpoint, ask).await {
+            let fault = match Box::pin(self.ask_endpoint(&endpoint, ask)).await {
                 Ok(answer) => return Ok(answer),
                 Err(fault) if !fault.is_transient() => return Err(fault),
                 Err(fault) => fault,
@@ -164,7 +173,9 @@ impl Exchange {
     }
 
     fn count(&self, body: Incoming) -> CountedBody {
-        CountedBody::new(body, self.transport.timeouts().silence, self.metrics.bytes_of(&self.upstream))
+        let bytes = self.metrics.bytes_of(&self.upstream);
+        let switch = self.transport.switch().clone();
+        CountedBody::new(body, self.transport.timeouts().silence, bytes, switch)
     }
 }
 
@@ -231,7 +242,11 @@ impl<'a> Attempt<'a> {
 
     /// Turns to the endpoint's own URL.
     async fn start(&mut self) -> Result<(), Fault> {
-        let url = format!("{}/v2/{}/{}", self.endpoint.base(), self.ask.repository, self.ask.rest);
+        let base = self.endpoint.base();
+        let url = match self.ask.kind {
+            Kind::Base => format!("{base}/v2/"),
+            _ => format!("{base}/v2/{}/{}", self.ask.repository, self.ask.rest),
+        };
         let url = url.parse().map_err(|_unshown| Fault::broken("the question makes no URL"))?;
         self.redirects = 0;
         self.enter(url, self.endpoint.origin().clone()).await
@@ -242,7 +257,8 @@ impl<'a> Attempt<'a> {
     async fn enter(&mut self, url: Uri, origin: Origin) -> Result<(), Fault> {
         let is_elsewhere = self.url.authority().is_none() || origin != self.origin;
         (self.url, self.origin) = (url, origin);
-        if is_elsewhere {
+        // Whether this node is let in shows only who asks for a token anew.
+        if is_elsewhere && self.ask.kind != Kind::Base {
             let authorizer = &self.exchange.authorizer;
             let key = authorizer.key(&self.origin, self.ask.repository);
             self.grant = authorizer.current(&key).await?;
@@ -281,7 +297,11 @@ impl<'a> Attempt<'a> {
             let is_alive = answer.as_ref().is_ok_and(|response| {
                 !response.status().is_server_error() || response.status() == StatusCode::NOT_IMPLEMENTED
             });
-            self.health = if is_alive { Health::Answered } else { Health::Failed };
+            self.health = match answer {
+                Err(Fault::Offline) => Health::Unasked,
+                _ if is_alive => Health::Answered,
+                _ => Health::Failed,
+            };
             let remaining =
                 answer.as_ref().ok().and_then(|response| answer::find_rate_limit(response.headers()));
             if let Some(remaining) = remaining {
@@ -362,9 +382,16 @@ impl<'a> Attempt<'a> {
 
     fn read_challenges(&self, headers: &HeaderMap) -> Option<Scheme> {
         let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
+        let challenges = challenge::parse(lines);
+        if self.ask.kind == Kind::Base {
+            // A realm may give tokens for repositories only, as ghcr.io's does.
+            let scheme = Scheme::choose(&challenges, None)?;
+            let other = self.exchange.authorizer.find_other_scheme(&self.origin, self.ask.repository);
+            return Some(other.filter(|_| matches!(scheme, Scheme::Bearer(_))).unwrap_or(scheme));
+        }
         // Behind a redirect, the repository's name is another.
         let own_scope = self.is_at_endpoint().then(|| format!("repository:{}:pull", self.ask.repository));
-        Scheme::choose(&challenge::parse(lines), own_scope.as_deref())
+        Scheme::choose(&challenges, own_scope.as_deref())
     }
 
     /// Whether answering the challenge can change anything.
@@ -379,9 +406,12 @@ impl<'a> Attempt<'a> {
 
     async fn authenticate(&mut self, scheme: Scheme) -> Result<Step, Fault> {
         let authorizer = &self.exchange.authorizer;
-        let key = authorizer.key(&self.origin, self.ask.repository);
+        let repository = if self.ask.kind == Kind::Base { "" } else { self.ask.repository };
+        let key = authorizer.key(&self.origin, repository);
         if self.is_fresh {
             self.renewed = true;
+        } else if self.ask.kind == Kind::Base {
+            authorizer.forget(&key).await;
         }
         self.grant = Some(authorizer.renew(&key, scheme, self.grant.as_ref()).await?);
         self.is_fresh = true;
@@ -391,7 +421,7 @@ impl<'a> Attempt<'a> {
     fn rejection(&self) -> Fault {
         match self.grant.as_ref().map(|grant| grant.scheme()) {
             Some(Scheme::Basic) => Fault::Forbidden("it rejects this node's credentials".to_owned()),
-            _ => Fault::Absent,
+            _ => Fault::Withheld,
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::link::Link;
+
 /// The counters of all upstreams. Labels are names from the configuration and closed sets.
 #[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
@@ -12,6 +14,7 @@ pub struct UpstreamMetrics {
     bytes: IntCounterVec,
     states: IntGaugeVec,
     rate_limits: IntGaugeVec,
+    offline: IntGaugeVec,
 }
 
 impl UpstreamMetrics {
@@ -48,12 +51,17 @@ impl UpstreamMetrics {
                 ),
                 &["upstream"],
             )?,
+            offline: IntGaugeVec::new(
+                Opts::new("upstream_offline", "1 while this node is offline for the upstream"),
+                &["upstream"],
+            )?,
         };
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.durations.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.states.clone()))?;
         registry.register(Box::new(metrics.rate_limits.clone()))?;
+        registry.register(Box::new(metrics.offline.clone()))?;
         Ok(metrics)
     }
 
@@ -75,6 +83,10 @@ impl UpstreamMetrics {
 
     pub(super) fn record_state(&self, upstream: &str, endpoint: &str, is_usable: bool) {
         self.states.with_label_values(&[upstream, endpoint]).set(i64::from(is_usable));
+    }
+
+    pub(super) fn record_link(&self, upstream: &str, link: Link) {
+        self.offline.with_label_values(&[upstream]).set(i64::from(link == Link::Offline));
     }
 
     pub(super) fn record_rate_limit(&self, upstream: &str, remaining: i64) {

@@ -15,6 +15,7 @@ mod endpoints;
 mod error;
 mod exchange;
 mod guard;
+mod link;
 mod metrics;
 mod origin;
 mod redirect;
@@ -32,6 +33,7 @@ use http::HeaderValue;
 pub use body::TransferBody;
 pub use endpoints::{EndpointState, EndpointStatus};
 pub use error::{SetupError, UpstreamError};
+pub use link::Link;
 pub use metrics::UpstreamMetrics;
 
 use crate::config::UpstreamConfig;
@@ -43,6 +45,7 @@ use dns::Dns;
 use endpoints::Endpoint;
 use exchange::Exchange;
 use guard::Guard;
+use link::Switch;
 use token::Authorizer;
 use transport::Transport;
 
@@ -105,6 +108,8 @@ pub fn is_own_request<'a>(via_lines: impl IntoIterator<Item = &'a str>, node_id:
 pub struct UpstreamStatus {
     /// The upstream's name.
     pub name: String,
+    /// Whether it is asked at all.
+    pub link: Link,
     /// Its endpoints as configured, in order.
     pub endpoints: Vec<EndpointStatus>,
 }
@@ -181,8 +186,16 @@ impl Upstream {
             timeout: config.timeouts.connect,
         };
         let (via, metrics) = (shared.via.clone(), shared.metrics.clone());
-        let transport =
-            Arc::new(Transport::new(config.name.clone(), &connector, config.timeouts, via, metrics.clone()));
+        let link = if config.offline { Link::Offline } else { Link::Online };
+        metrics.record_link(&name, link);
+        let transport = Arc::new(Transport::new(
+            config.name.clone(),
+            connector,
+            Switch::new(link),
+            config.timeouts,
+            via,
+            metrics.clone(),
+        ));
         let server_url = helper_url(&config, &endpoints);
         let credentials = CredentialSource::new(&config.credentials, server_url, shared.tasks.clone());
         let authorizer = Authorizer::new(
@@ -205,7 +218,29 @@ impl Upstream {
     /// How the endpoints do, as seen by the requests so far; asks nobody.
     pub fn status(&self) -> UpstreamStatus {
         let endpoints = self.exchange.endpoints.iter().map(|endpoint| endpoint.status()).collect();
-        UpstreamStatus { name: self.config.name.clone(), endpoints }
+        UpstreamStatus { name: self.config.name.clone(), link: self.link(), endpoints }
+    }
+
+    /// Whether it is asked at all.
+    pub fn link(&self) -> Link {
+        self.exchange.transport.switch().link()
+    }
+
+    /// Takes it off the network, or back. Off the network, every question fails at once as
+    /// [`UpstreamError::Offline`], transfers that run are cut, and connections are closed.
+    pub fn set_link(&self, link: Link) {
+        if self.exchange.transport.set_link(link) {
+            self.exchange.metrics.record_link(&self.config.name, link);
+            tracing::info!(upstream.name = %self.config.name, link = link.as_str(), "upstream was switched");
+        }
+    }
+
+    /// Fails at once where this node is offline for it.
+    pub fn require_online(&self) -> Result<(), UpstreamError> {
+        match self.link() {
+            Link::Online => Ok(()),
+            Link::Offline => Err(UpstreamError::Offline { upstream: self.config.name.clone() }),
+        }
     }
 }
 

@@ -144,6 +144,22 @@ impl Authorizer {
         }
     }
 
+    /// How a token was asked for at an origin, for another repository than this one.
+    pub(super) fn find_other_scheme(&self, origin: &Origin, repository: &str) -> Option<Scheme> {
+        let is_other = |key: &GrantKey, grant: &Grant| {
+            key.origin == *origin
+                && key.repository != repository
+                && !key.repository.is_empty()
+                && matches!(grant.scheme, Scheme::Bearer(_))
+        };
+        self.grants.iter().find(|(key, grant)| is_other(key, grant)).map(|(_, grant)| grant.scheme.clone())
+    }
+
+    /// Forgets a grant, so that the next one comes from the realm.
+    pub(super) async fn forget(&self, key: &GrantKey) {
+        self.grants.invalidate(key).await;
+    }
+
     /// The grant in force, renewed first where that is due. `None` where nothing was ever asked.
     pub(super) async fn current(&self, key: &GrantKey) -> Result<Option<Arc<Grant>>, Fault> {
         let Some(grant) = self.grants.get(key).await else { return Ok(None) };
@@ -203,8 +219,7 @@ impl Desk {
         login: Option<Arc<Login>>,
         rejected: Option<&Grant>,
     ) -> Result<Grant, Fault> {
-        let mut login =
-            login.ok_or_else(|| Fault::Forbidden("it asks for a login and none is configured".to_owned()))?;
+        let mut login = login.ok_or(Fault::LoginWanted)?;
         let mut value = login.to_basic().ok_or_else(|| unusable_login("Basic"))?;
         if rejected.is_some_and(|rejected| rejected.value == value) {
             login = self.credentials.find_other_than(&login).await?.ok_or_else(rejected_login)?;
@@ -229,8 +244,12 @@ impl Desk {
         }
         self.check_answer(&answer, login.is_some())?;
         let timeouts = self.transport.timeouts();
-        let body =
-            CountedBody::new(answer.into_body(), timeouts.silence, self.metrics.bytes_of(&self.upstream));
+        let body = CountedBody::new(
+            answer.into_body(),
+            timeouts.silence,
+            self.metrics.bytes_of(&self.upstream),
+            self.transport.switch().clone(),
+        );
         let body = tokio::time::timeout(
             timeouts.first_byte.max(timeouts.silence),
             body.read_whole(MAX_ANSWER_BYTES),

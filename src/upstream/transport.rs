@@ -3,8 +3,10 @@
 //! Statuses, redirects and authentication are the exchange's.
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, HeaderValue, USER_AGENT, VIA};
 use http::{Extensions, Request, Response};
@@ -17,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::{ConnectError, Connector, Uses};
 use super::error::{Fault, chain};
+use super::link::{Link, Switch};
 use super::metrics::UpstreamMetrics;
 use super::tls;
 use crate::config::Timeouts;
@@ -24,11 +27,18 @@ use crate::config::Timeouts;
 /// Sends requests for one upstream.
 pub(super) struct Transport {
     upstream: String,
-    api: Client<Connector, Full<Bytes>>,
-    storage: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    pools: ArcSwap<Pools>,
+    switch: Switch,
     timeouts: Timeouts,
     via: HeaderValue,
     metrics: UpstreamMetrics,
+}
+
+/// Connections, those that wait for their next request included.
+struct Pools {
+    api: Client<Connector, Full<Bytes>>,
+    storage: Client<Connector, Full<Bytes>>,
 }
 
 /// Which pool a request takes its connection from.
@@ -43,17 +53,28 @@ pub(super) enum Pool {
 impl Transport {
     pub(super) fn new(
         upstream: String,
-        connector: &Connector,
+        connector: Connector,
+        switch: Switch,
         timeouts: Timeouts,
         via: HeaderValue,
         metrics: UpstreamMetrics,
     ) -> Self {
-        let build = |protocols: &[&str]| {
-            let tls = tls::speaking(&connector.tls, protocols);
-            build_client(Connector { tls, ..connector.clone() })
-        };
-        let (api, storage) = (build(&["h2", "http/1.1"]), build(&["http/1.1"]));
-        Self { upstream, api, storage, timeouts, via, metrics }
+        let pools = ArcSwap::from_pointee(Pools::new(&connector));
+        Self { upstream, connector, pools, switch, timeouts, via, metrics }
+    }
+
+    pub(super) const fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// Takes the upstream off the network, or back; says whether that changed anything. What runs ends
+    /// when it is taken off, and connections that wait are closed at once rather than some time later.
+    pub(super) fn set_link(&self, link: Link) -> bool {
+        let is_changed = self.switch.set(link);
+        if is_changed && link == Link::Offline {
+            self.pools.store(Arc::new(Pools::new(&self.connector)));
+        }
+        is_changed
     }
 
     pub(super) const fn timeouts(&self) -> Timeouts {
@@ -73,9 +94,10 @@ impl Transport {
         // Compressed content has another digest and another size.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let method = request.method().clone();
-        let client = if pool == Pool::Api { &self.api } else { &self.storage };
+        let pools = self.pools.load_full();
+        let client = if pool == Pool::Api { &pools.api } else { &pools.storage };
         let start = Instant::now();
-        let answer = self.exchange(client, request).await;
+        let answer = self.switch.run(self.exchange(client, request)).await?;
         let code = match &answer {
             Ok(response) => response.status().as_str().to_owned(),
             Err(Fault::Unreachable(_)) => "unreachable".to_owned(),
@@ -132,6 +154,17 @@ impl Transport {
             was_hung_up_on: is_first == Some(false) && is_hang_up(&error),
             fault: fault_of(&error),
         })
+    }
+}
+
+impl Pools {
+    /// Without a connection.
+    fn new(connector: &Connector) -> Self {
+        let build = |protocols: &[&str]| {
+            let tls = tls::speaking(&connector.tls, protocols);
+            build_client(Connector { tls, ..connector.clone() })
+        };
+        Self { api: build(&["h2", "http/1.1"]), storage: build(&["http/1.1"]) }
     }
 }
 

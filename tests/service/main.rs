@@ -10,6 +10,7 @@ mod upstream;
 
 mod blobs;
 mod claims;
+mod deleted;
 mod discovery;
 mod disk;
 mod eviction;
@@ -19,7 +20,9 @@ mod freshness;
 mod guard;
 mod lifecycle;
 mod manifests;
+mod offline;
 mod operations;
+mod outages;
 mod protocol;
 mod ranges;
 mod rights;

@@ -143,8 +143,13 @@ async fn record(index: &dyn NodeIndex, digest: &Digest) -> anyhow::Result<()> {
     let repository = RepositoryId { upstream: UPSTREAM.into(), name: NAME.parse()? };
     let media_type = MediaType::parse(MANIFEST_TYPE).context("the type is valid")?;
     let size_bytes = MANIFEST.len() as u64;
-    let observation =
-        TagObservation { digest: *digest, media_type: media_type.clone(), size_bytes, checked_at: NOW };
+    let observation = TagObservation {
+        digest: *digest,
+        media_type: media_type.clone(),
+        size_bytes,
+        checked_at: NOW,
+        missing_since: None,
+    };
     let pull = PullRecord {
         content: ContentRecord {
             digest: *digest,

@@ -57,6 +57,7 @@ pub(in crate::metadata) fn pull(text: &str, tag: &str) -> PullRecord {
         media_type: MediaType::OCI_MANIFEST,
         size_bytes: content.size_bytes,
         checked_at: at(0),
+        missing_since: None,
     };
     let tag = Some(ObservedTag { tag: tag.parse().unwrap(), class: AcceptClass::Any, observation });
     PullRecord { content, proofs, tag }

@@ -18,6 +18,7 @@ fn observation(text: &str, seconds: u64) -> TagObservation {
         media_type: MediaType::OCI_INDEX,
         size_bytes: 77,
         checked_at: at(seconds),
+        missing_since: None,
     }
 }
 
@@ -26,7 +27,14 @@ pub(in crate::metadata) async fn a_tag_is_found_as_it_was_last_observed(index: &
     let find = async |place, name: &str| index.find_tag(place, &tag(name), &AcceptClass::Any).await.unwrap();
     assert_eq!(find(&here, "latest").await, None);
     // The clock may have been set back between two observations: the later call counts.
-    for seen in [observation("old", 10), observation("new", 20), observation("newer", 15)] {
+    let missing = TagObservation { missing_since: Some(at(30)), ..observation("newer", 15) };
+    for seen in [
+        observation("old", 10),
+        observation("new", 20),
+        observation("newer", 15),
+        missing,
+        observation("back", 40),
+    ] {
         index.record_tag(&here, &tag("latest"), &AcceptClass::Any, &seen).await.unwrap();
         assert_eq!(find(&here, "latest").await, Some(seen));
     }

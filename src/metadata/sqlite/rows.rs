@@ -47,6 +47,11 @@ pub(super) fn read_timestamp(row: &SqliteRow, column: &'static str) -> Result<Ti
     read_number(row, column).map(Timestamp::from_millis)
 }
 
+/// Reads a moment that may be missing.
+pub(super) fn read_optional_timestamp(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>> {
+    Ok(read_optional_number(row, column)?.map(Timestamp::from_millis))
+}
+
 /// Reads a media type that may be missing.
 pub(super) fn read_media_type(row: &SqliteRow) -> Result<Option<MediaType>> {
     const COLUMN: &str = "media_type";

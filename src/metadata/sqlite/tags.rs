@@ -4,7 +4,10 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use super::SqliteIndex;
-use super::rows::{read_media_type, read_number, read_parsed, read_timestamp, record_repository, to_column};
+use super::rows::{
+    read_media_type, read_number, read_optional_timestamp, read_parsed, read_timestamp, record_repository,
+    to_column,
+};
 use crate::metadata::{MetadataError, ObservedTag, RepositoryId, Result, TagObservation, TagObservations};
 use crate::oci::{AcceptClass, Tag};
 
@@ -32,7 +35,7 @@ impl TagObservations for SqliteIndex {
         class: &AcceptClass,
     ) -> Result<Option<TagObservation>> {
         let row = sqlx::query(
-            "SELECT digest, media_type, size_bytes, checked_at FROM tag
+            "SELECT digest, media_type, size_bytes, checked_at, missing_since FROM tag
              WHERE repository_id = (SELECT id FROM repository WHERE upstream = ? AND name = ?)
                AND tag = ? AND class = ?",
         )
@@ -48,6 +51,7 @@ impl TagObservations for SqliteIndex {
             media_type: read_media_type(&row)?.ok_or(MetadataError::Unreadable { column: "media_type" })?,
             size_bytes: read_number(&row, "size_bytes")?,
             checked_at: read_timestamp(&row, "checked_at")?,
+            missing_since: read_optional_timestamp(&row, "missing_since")?,
         }))
     }
 
@@ -87,13 +91,14 @@ pub(super) async fn upsert(
 ) -> Result<()> {
     let ObservedTag { tag, class, observation } = observed;
     sqlx::query(
-        "INSERT INTO tag (repository_id, tag, class, digest, media_type, size_bytes, checked_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO tag (repository_id, tag, class, digest, media_type, size_bytes, checked_at, missing_since)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (repository_id, tag, class) DO UPDATE SET
             digest = excluded.digest,
             media_type = excluded.media_type,
             size_bytes = excluded.size_bytes,
-            checked_at = excluded.checked_at",
+            checked_at = excluded.checked_at,
+            missing_since = excluded.missing_since",
     )
     .bind(repository_id)
     .bind(tag.as_str())
@@ -102,6 +107,7 @@ pub(super) async fn upsert(
     .bind(observation.media_type.as_str())
     .bind(to_column(observation.size_bytes))
     .bind(to_column(observation.checked_at.as_millis()))
+    .bind(observation.missing_since.map(|since| to_column(since.as_millis())))
     .execute(connection)
     .await?;
     Ok(())

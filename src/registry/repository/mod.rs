@@ -69,6 +69,11 @@ impl Names {
         self.table.find(host).is_some()
     }
 
+    /// The upstream with that name or alias.
+    pub fn find_upstream(&self, host: &str) -> Option<&Arc<Upstream>> {
+        self.table.find(host).map(|place| &self.upstreams[place])
+    }
+
     /// All upstreams, in the order of the configuration.
     pub fn upstreams(&self) -> &[Arc<Upstream>] {
         &self.upstreams

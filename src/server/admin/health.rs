@@ -33,15 +33,26 @@ impl fmt::Debug for ReadinessCheck {
 }
 
 /// What is worth knowing although the node is ready without it: upstreams. Asked anew each time, since
-/// there may be others after a reload; a name and what is wrong, if something is.
-pub type Advice = Box<dyn Fn() -> Vec<(String, Result<(), String>)> + Send + Sync>;
+/// there may be others after a reload; a name and its condition.
+pub type Advice = Box<dyn Fn() -> Vec<(String, Condition)> + Send + Sync>;
+
+/// How something does that a node is ready without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It works.
+    Well,
+    /// It does not; in words for the operator.
+    Degraded(String),
+    /// It is not used, because somebody said so; in words for the operator.
+    Offline(String),
+}
 
 /// What the checks said.
 #[derive(Debug)]
 pub(super) struct Readiness {
     drains: bool,
     results: Vec<(&'static str, Result<(), String>)>,
-    advice: Vec<(String, Result<(), String>)>,
+    advice: Vec<(String, Condition)>,
 }
 
 /// Orchestrators ask every few seconds and give up after one or two.
@@ -62,20 +73,28 @@ impl Readiness {
         !self.drains && self.results.iter().all(|(_, result)| result.is_ok())
     }
 
-    /// `{"status": …, "checks": {name: {"status": …, "reason": …}}}`; a check with status `degraded` does
-    /// not keep the node from being ready.
+    /// `{"status": …, "checks": {name: {"status": …, "reason": …}}}`; a check with status `degraded`
+    /// or `offline` does not keep the node from being ready.
     pub(super) fn to_json(&self) -> String {
         let status = match (self.drains, self.is_ready()) {
             (true, _) => "draining",
             (false, true) => "ready",
             (false, false) => "not ready",
         };
-        let check = |result: &Result<(), String>, otherwise: &str| match result {
-            Ok(()) => serde_json::json!({ "status": "ok" }),
-            Err(reason) => serde_json::json!({ "status": otherwise, "reason": reason }),
-        };
-        let needed = self.results.iter().map(|(name, result)| ((*name).to_owned(), check(result, "failing")));
-        let advice = self.advice.iter().map(|(name, result)| (name.clone(), check(result, "degraded")));
+        let ok = || serde_json::json!({ "status": "ok" });
+        let other = |status: &str, reason: &String| serde_json::json!({ "status": status, "reason": reason });
+        let needed = self.results.iter().map(|(name, result)| {
+            let check = result.as_ref().map_or_else(|reason| other("failing", reason), |()| ok());
+            ((*name).to_owned(), check)
+        });
+        let advice = self.advice.iter().map(|(name, condition)| {
+            let check = match condition {
+                Condition::Well => ok(),
+                Condition::Degraded(reason) => other("degraded", reason),
+                Condition::Offline(reason) => other("offline", reason),
+            };
+            (name.clone(), check)
+        });
         let checks: serde_json::Map<_, _> = needed.chain(advice).collect();
         serde_json::json!({ "status": status, "checks": checks }).to_string()
     }
@@ -91,11 +110,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_is_ready_without_its_upstreams_and_says_what_ails_them() {
-        let advice: Advice = Box::new(|| vec![("upstream hub".into(), Err("no address".into()))]);
+        let advice: Advice = Box::new(|| {
+            vec![
+                ("upstream hub".into(), Condition::Degraded("no address".into())),
+                ("upstream quay".into(), Condition::Offline("so configured".into())),
+                ("upstream well".into(), Condition::Well),
+            ]
+        });
         let readiness = ask(&[], &advice, false).await;
         assert!(readiness.is_ready());
-        let expected =
-            r#"{"checks":{"upstream hub":{"reason":"no address","status":"degraded"}},"status":"ready"}"#;
+        let expected = r#"{"checks":{"upstream hub":{"reason":"no address","status":"degraded"},"upstream quay":{"reason":"so configured","status":"offline"},"upstream well":{"status":"ok"}},"status":"ready"}"#;
         assert_eq!(readiness.to_json(), expected);
     }
 

@@ -1,24 +1,45 @@
-//! The administrator's listener: health and metrics. The management API joins here.
+//! The administrator's listener: health, metrics, and the management API under `/api/v1`.
 
 mod health;
+mod offline;
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use prometheus::{Registry, TextEncoder};
+use prometheus::TextEncoder;
 use tokio_util::sync::CancellationToken;
 
-pub use health::{Advice, ReadinessCheck};
+pub use health::{Advice, Condition, ReadinessCheck};
 
 use super::transmit::Piece;
+use crate::registry::Registry;
 
 /// A small body that is all at hand.
 type Body = Full<Piece>;
 
-/// Answers requests to the administrator's listener.
+/// Answers one request to the administrator's listener.
+pub(super) async fn answer<B>(
+    admin: &Admin,
+    registry: &Registry,
+    request: Request<B>,
+    client: SocketAddr,
+) -> Response<Body>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match request.uri().path() {
+        "/api/v1/offline" => offline::answer(registry, request, client).await,
+        _ => admin.answer(&request).await,
+    }
+}
+
+/// Answers questions about how the node does.
 pub(super) struct Admin {
-    pub(super) metrics: Registry,
+    pub(super) metrics: prometheus::Registry,
     pub(super) checks: Vec<ReadinessCheck>,
     /// What is told beside them.
     pub(super) advice: Advice,
@@ -30,9 +51,7 @@ impl Admin {
     /// Answers one request.
     pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET and HEAD\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return not_allowed("GET, HEAD");
         }
         match request.uri().path() {
             // That it answers is all there is to say: a process that waits for others is alive.
@@ -57,6 +76,13 @@ impl Admin {
             }
         }
     }
+}
+
+fn not_allowed(methods: &'static str) -> Response<Body> {
+    let mut response =
+        text(StatusCode::METHOD_NOT_ALLOWED, PLAIN, format!("only {}\n", methods.replace(", ", " and ")));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {

@@ -9,7 +9,7 @@ use super::*;
 const SHORT: Duration = Duration::from_millis(150);
 
 fn hurried(config: &mut UpstreamConfig) {
-    config.timeouts = Timeouts { connect: SHORT, first_byte: SHORT, silence: SHORT };
+    config.timeouts = Timeouts { connect: SHORT, first_byte: SHORT, silence: SHORT, miss: SHORT };
 }
 
 /// A server that says `text` to every connection and then closes it, or keeps it.
@@ -62,6 +62,31 @@ async fn silence_is_unreachable_wherever_it_falls() {
     let (upstream, _) = upstream_with(&[stalled], hurried);
     assert_eq!(kind(&fetch(&upstream).await), "unreachable", "within a manifest");
     assert_eq!(kind(&read_blob(&upstream).await), "unreachable", "within a blob");
+}
+
+#[tokio::test]
+async fn an_upstream_that_gives_bytes_one_by_one_counts_as_silent() {
+    let server = Server::start(|_| {
+        let drops = stream::unfold((), |()| async {
+            tokio::time::sleep(SHORT / 5).await;
+            Some((Ok(Bytes::from_static(b"x")), ()))
+        });
+        streaming(200, &[], drops)
+    })
+    .await;
+    let (upstream, _) = upstream_with(&[server.url("registry.test")], hurried);
+    assert_eq!(kind(&fetch(&upstream).await), "unreachable", "within a manifest");
+    assert_eq!(kind(&read_blob(&upstream).await), "unreachable", "within a blob");
+}
+
+#[tokio::test]
+async fn a_host_without_an_address_is_unreachable() {
+    let shared = UpstreamServices {
+        dns: Arc::new(Dns::from_table([("registry.test", vec![])])),
+        ..services(Clock::manual(START))
+    };
+    let upstream = Upstream::new(config(&["http://registry.test".into()]), &shared).unwrap();
+    assert_eq!(kind(&fetch(&upstream).await), "unreachable");
 }
 
 #[tokio::test]

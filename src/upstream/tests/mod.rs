@@ -3,6 +3,7 @@
 mod authentication;
 mod content;
 mod failures;
+mod offline;
 mod redirects;
 
 use std::convert::Infallible;
@@ -160,6 +161,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
         aliases: vec![],
         default: false,
         library_prefix: false,
+        offline: false,
         credentials: Credentials::Anonymous,
         ca_file: None,
         trusted_hosts: vec![],
@@ -170,11 +172,13 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
             negative_for: Duration::ZERO,
+            keep_deleted: Duration::ZERO,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
             silence: Duration::from_secs(5),
+            miss: Duration::from_secs(5),
         },
         max_concurrent_requests: 64,
     }

@@ -11,6 +11,7 @@ use crate::upstream::{RawServer, Upstream, write_file};
 pub(crate) struct Setup {
     server: Vec<String>,
     storage: Vec<String>,
+    site: Vec<String>,
     sections: Vec<Section>,
     data: Option<PathBuf>,
     listen: Option<String>,
@@ -46,6 +47,12 @@ impl Setup {
     /// A line of `[server]`.
     pub(crate) fn server(mut self, line: &str) -> Self {
         self.server.push(line.to_owned());
+        self
+    }
+
+    /// The lines of `[site]`, instead of those before.
+    pub(crate) fn site(mut self, line: &str) -> Self {
+        self.site = vec![line.to_owned()];
         self
     }
 
@@ -113,8 +120,9 @@ impl Setup {
             write_file(directory, name, content);
         }
         let mut text = format!(
-            "[server]\n{}\n[logging]\nformat = \"json\"\nlevel = \"info\"\n[storage]\npath = \"{}\"\n{}\n",
+            "[server]\n{}\n[logging]\nformat = \"json\"\nlevel = \"info\"\n[site]\n{}\n[storage]\npath = \"{}\"\n{}\n",
             self.server.join("\n"),
+            self.site.join("\n"),
             self.data_of(directory).display(),
             self.storage.join("\n"),
         );
@@ -140,7 +148,7 @@ impl Section {
     /// An upstream with this endpoint.
     pub(crate) fn of_url(name: &str, url: &str) -> Self {
         let section = Self { name: name.to_owned(), endpoints: vec![url.to_owned()], lines: Vec::new() };
-        section.clocks("1h", "0s", "30d").text("negative_for", "1h")
+        section.clocks("1h", "0s", "30d").text("negative_for", "1h").text("miss_timeout", "30s")
     }
 
     /// `hub.test`: the default, with a `library/`.
@@ -150,6 +158,12 @@ impl Section {
 
     pub(crate) fn default_upstream(self) -> Self {
         self.raw_value("default", "true")
+    }
+
+    /// Has this endpoint instead.
+    pub(crate) fn moved_to(mut self, url: &str) -> Self {
+        self.endpoints = vec![url.to_owned()];
+        self
     }
 
     /// A further endpoint, asked where those before it fail.
@@ -186,6 +200,12 @@ impl Section {
     pub(crate) fn raw_value(mut self, key: &str, value: &str) -> Self {
         self.lines.retain(|(old, _)| old != key);
         self.lines.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Leaves this key to its default.
+    pub(crate) fn without(mut self, key: &str) -> Self {
+        self.lines.retain(|(old, _)| old != key);
         self
     }
 

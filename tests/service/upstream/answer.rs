@@ -92,8 +92,9 @@ impl Answer {
         for limit in [pace.stall_at, pace.cut_at].into_iter().flatten() {
             end = end.min(limit);
         }
-        let length = PIECE.min(end - position);
+        let mut length = PIECE.min(end - position);
         if let Some(rate) = pace.bytes_per_second {
+            length = length.min((rate / 10).max(1));
             tokio::time::sleep(std::time::Duration::from_micros(length * 1_000_000 / rate)).await;
         }
         Piece::Bytes(self.piece(sent, length, pace.flip_at))

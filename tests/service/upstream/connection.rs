@@ -138,8 +138,13 @@ where
     }
     let chunked = answer.pace.chunked;
     head.extend_from_slice(if chunked { b"transfer-encoding: chunked\r\n\r\n" } else { b"\r\n" });
-    stream.write_all(&head).await?;
-    stream.flush().await?;
+    for piece in head.chunks(if answer.pace.drips_head { 1 } else { head.len() }) {
+        stream.write_all(piece).await?;
+        stream.flush().await?;
+        if answer.pace.drips_head {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
     if !has_body(request, answer) {
         return Ok(true);
     }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod authorize;
+mod black_hole;
 mod connection;
 mod gate;
 mod model;
@@ -15,12 +16,15 @@ mod tls;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) use authorize::{Access, Bearer};
+pub(crate) use black_hole::BlackHole;
 pub(crate) use gate::Gate;
 pub(crate) use raw::RawServer;
 pub(crate) use request::{Kind, Request, When, any, blob, everything, manifest};
@@ -36,7 +40,9 @@ use model::Model;
 pub(crate) struct Upstream {
     shared: Arc<Shared>,
     address: SocketAddr,
-    encryption: Option<tls::Encryption>,
+    encryption: Mutex<Option<tls::Encryption>>,
+    /// Whether it speaks TLS, whatever is spoken at present.
+    is_secure: bool,
     accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -49,6 +55,8 @@ struct Shared {
     tokens: Mutex<Tokens>,
     rules: Mutex<Vec<Rule>>,
     requests: Mutex<Vec<Request>>,
+    connections: AtomicUsize,
+    resets: AtomicBool,
 }
 
 struct Rule {
@@ -76,7 +84,10 @@ impl Upstream {
     async fn launch(host: &str, encryption: Option<tls::Encryption>) -> Self {
         let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let upstream = Self { shared: Arc::default(), address, encryption, accepting: Mutex::default() };
+        let is_secure = encryption.is_some();
+        let encryption = Mutex::new(encryption);
+        let upstream =
+            Self { shared: Arc::default(), address, encryption, is_secure, accepting: Mutex::default() };
         upstream.accept(listener);
         upstream
     }
@@ -90,6 +101,37 @@ impl Upstream {
         }
     }
 
+    /// Closes every connection, and serves new ones under a certificate for this host that is good until
+    /// the beginning of this year.
+    pub(crate) async fn present(&self, authority: &Authority, host: &str, year: i32) {
+        self.speak(Some(authority.encryption_until(&[host], year))).await;
+    }
+
+    /// Closes every connection, and speaks clear text on new ones.
+    pub(crate) async fn speak_in_clear(&self) {
+        self.speak(None).await;
+    }
+
+    async fn speak(&self, encryption: Option<tls::Encryption>) {
+        self.stop().await;
+        *self.encryption.lock().unwrap() = encryption;
+        self.restart().await;
+    }
+
+    /// Closes the port and every connection, and answers nothing to those who want to connect, until
+    /// what this returns is dropped.
+    pub(crate) async fn become_black_hole(&self) -> BlackHole {
+        self.stop().await;
+        BlackHole::open(self.address).await
+    }
+
+    /// Closes every connection, and resets new ones as soon as they are made, until it is healed.
+    pub(crate) async fn reset_connections(&self) {
+        self.shared.resets.store(true, Ordering::SeqCst);
+        self.stop().await;
+        self.restart().await;
+    }
+
     /// Opens the port again.
     pub(crate) async fn restart(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
@@ -97,10 +139,16 @@ impl Upstream {
     }
 
     fn accept(&self, listener: TcpListener) {
-        let (shared, encryption) = (Arc::clone(&self.shared), self.encryption.clone());
+        let (shared, encryption) = (Arc::clone(&self.shared), self.encryption.lock().unwrap().clone());
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                shared.connections.fetch_add(1, Ordering::SeqCst);
+                if shared.resets.load(Ordering::SeqCst) {
+                    // Closing without lingering is a reset.
+                    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    continue;
+                }
                 connections.spawn(converse(stream, encryption.clone(), Arc::clone(&shared)));
                 while connections.try_join_next().is_some() {}
             }
@@ -115,7 +163,7 @@ impl Upstream {
 
     /// Its URL, without a path.
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.encryption.is_some() { "https" } else { "http" };
+        let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -214,6 +262,7 @@ impl Upstream {
     /// Behaves from now on.
     pub(crate) fn heal(&self) {
         self.shared.rules.lock().unwrap().clear();
+        self.shared.resets.store(false, Ordering::SeqCst);
     }
 
     // ---- what it was asked
@@ -227,6 +276,11 @@ impl Upstream {
     /// How many requests so far are meant.
     pub(crate) fn count(&self, when: &When) -> usize {
         self.requests(when).len()
+    }
+
+    /// How many connections have been made to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// How many bytes of body have been written to such requests.

@@ -84,6 +84,7 @@ pub(crate) struct When {
     kind: Option<Kind>,
     repository: Option<String>,
     reference: Option<String>,
+    parameter: Option<(String, String)>,
     whole: bool,
 }
 
@@ -126,6 +127,12 @@ impl When {
         self
     }
 
+    /// Only those with this query parameter.
+    pub(crate) fn with_parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameter = Some((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Only those for the content from its first byte.
     pub(crate) fn whole(mut self) -> Self {
         self.whole = true;
@@ -139,6 +146,7 @@ impl When {
             && self.kind.is_none_or(|kind| kind == request.kind)
             && self.repository.as_ref().is_none_or(|name| *name == request.repository)
             && self.reference.as_ref().is_none_or(|reference| *reference == request.reference)
+            && self.parameter.as_ref().is_none_or(|(name, value)| request.parameters(name).contains(value))
             && !(self.whole && resumes)
     }
 }

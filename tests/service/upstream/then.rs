@@ -33,6 +33,7 @@ pub(crate) struct Pace {
     pub(super) flip_at: Option<u64>,
     pub(super) repeated: Option<u64>,
     pub(super) chunked: bool,
+    pub(super) drips_head: bool,
 }
 
 /// The right answer, to be spoilt by what follows.
@@ -106,6 +107,12 @@ impl Then {
     /// Sends the head after this time.
     pub(crate) fn delay_head(mut self, delay: Duration) -> Self {
         self.head_delay = Some(delay);
+        self
+    }
+
+    /// Sends the head byte by byte, ten a second.
+    pub(crate) fn drip_head(mut self) -> Self {
+        self.pace.drips_head = true;
         self
     }
 

@@ -47,9 +47,16 @@ impl Authority {
     }
 
     pub(super) fn encryption(&self, names: &[&str]) -> Encryption {
+        self.encryption_until(names, 4000)
+    }
+
+    /// With a certificate that is good until the beginning of this year.
+    pub(super) fn encryption_until(&self, names: &[&str], year: i32) -> Encryption {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let private_key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut config = rustls::ServerConfig::builder()
             .with_no_client_auth()

@@ -1,25 +1,25 @@
 //! Use case: a client pulls a manifest, by digest or by tag.
 
+mod ask;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::acquire::{self, Acquired, find_stored, is_telling};
+use super::acquire::find_stored;
 use super::core::Core;
+use super::deletion;
 use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
-use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, Staleness, Want};
+use super::patience;
+use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, StaleCause, Staleness, Want};
 use crate::auth::{RequestContext, policy};
-use crate::events::Event;
-use crate::metadata::{AccessProof, ContentKind, TagObservation};
-use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
+use crate::metadata::{ContentKind, TagObservation};
+use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
-use crate::upstream::{ManifestHead, UpstreamError};
-
-/// How long a client waits for upstream while there is an answer that may be served stale.
-const PATIENCE: Duration = Duration::from_millis(1500);
+use crate::upstream::{Link, UpstreamError};
 
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Found, UpstreamError>;
@@ -53,6 +53,26 @@ pub(super) async fn pull(
     }
 }
 
+/// Finds what a tag is known to point to, without asking anybody: upstream just failed with `error`.
+pub(super) async fn find_known(
+    core: &Arc<Core>,
+    repository: &Repository,
+    tag: &Tag,
+    error: &UpstreamError,
+) -> Option<PulledManifest> {
+    let (core, repository) = (Arc::clone(core), repository.clone());
+    let pull = Pull { core, repository, reference: Reference::Tag(tag.clone()), want: Want::Body };
+    let known = pull.find_observation(tag, &AcceptClass::Any).await?;
+    let clocks = pull.repository.upstream.config().freshness;
+    let served = match judge(pull.core.clock.now(), known.checked_at, &clocks) {
+        Verdict::Fresh => pull.aged(CacheResult::Hit, &known),
+        Verdict::AskOnly if !pull.is_offline() => return None,
+        _ => pull.stale(&known, StaleCause::of(error)),
+    };
+    let manifest = find_stored(&pull.core, &known.digest).await?;
+    Some(pull.answer_stored(&manifest, served))
+}
+
 /// One pull.
 #[derive(Clone)]
 struct Pull {
@@ -69,7 +89,7 @@ impl Pull {
         if let (Some(_), Some(manifest)) = (&proof, &stored) {
             return Ok(self.answer_stored(manifest, self.served(CacheResult::Hit)));
         }
-        let joined = self.ask(&AcceptClass::Any, None, self.want).await;
+        let joined = self.ask_in_time(&AcceptClass::Any, None).await;
         let (found, led) = self.unwrap(joined)?;
         if let Some(manifest) = stored {
             // Known here by another name; now this repository has shown that it has it, too.
@@ -92,7 +112,7 @@ impl Pull {
         if let Some(known) = self.find_observation(tag, class).await {
             return self.by_known_tag(tag, class, known).await;
         }
-        let joined = self.ask(class, None, self.want).await;
+        let joined = self.ask_in_time(class, None).await;
         let (found, led) = self.unwrap(joined)?;
         self.answer_asked(&found, led).await
     }
@@ -104,7 +124,8 @@ impl Pull {
         known: TagObservation,
     ) -> Result<PulledManifest, RegistryError> {
         let clocks = self.repository.upstream.config().freshness;
-        match judge(self.core.clock.now(), known.checked_at, &clocks) {
+        let verdict = judge(self.core.clock.now(), known.checked_at, &clocks);
+        match verdict {
             Verdict::Fresh => self.answer_known(&known, self.aged(CacheResult::Hit, &known)).await,
             verdict => Box::pin(self.by_aged_tag(tag, class, known, verdict)).await,
         }
@@ -118,40 +139,90 @@ impl Pull {
         known: TagObservation,
         verdict: Verdict,
     ) -> Result<PulledManifest, RegistryError> {
+        if self.is_offline() {
+            // Of whatever age: nothing newer can be had.
+            return self.answer_known(&known, self.stale(&known, StaleCause::Offline)).await;
+        }
         match verdict {
             Verdict::Fresh | Verdict::ServeAndAsk => {
                 self.ask_in_background(tag, class, &known).await;
-                let served = self.stale(&known, None);
+                let cause =
+                    known.missing_since.map_or(StaleCause::Asking, |since| StaleCause::Deleted { since });
+                let served = self.stale(&known, cause);
                 self.answer_known(&known, served).await
             }
-            Verdict::AskFirst => {
-                if let Some(error) = self.find_failure(class).await.filter(UpstreamError::is_transient) {
-                    let served = self.stale(&known, Some(error.kind()));
-                    return self.answer_known(&known, served).await;
+            Verdict::AskFirst => match self.ask_for_news(tag, class, &known).await {
+                Ok(joined) => {
+                    let (found, led) = self.unwrap(Ok(joined))?;
+                    self.answer_asked(&found, led).await
                 }
-                let asked = self.ask(class, Some(known.clone()), self.want);
-                match tokio::time::timeout(PATIENCE, asked).await {
-                    Ok(Ok(joined)) => {
-                        let (found, led) = self.unwrap(Ok(joined))?;
-                        self.answer_asked(&found, led).await
-                    }
-                    Ok(Err(error)) if !error.is_transient() => Err(self.error(error)),
-                    Ok(Err(error)) => {
-                        let served = self.stale(&known, Some(error.kind()));
-                        self.answer_known(&known, served).await
-                    }
-                    Err(_elapsed) => {
-                        let served = self.stale(&known, Some("slow"));
-                        self.answer_known(&known, served).await
-                    }
+                Err(error) if error.is_transient() => {
+                    let served = self.stale(&known, StaleCause::of(&error));
+                    self.answer_known(&known, served).await
                 }
+                Err(error) => self.answer_deleted(tag, class, error).await,
+            },
+            Verdict::AskOnly => match self.ask_in_time(class, Some(known)).await {
+                Err(error) => self.answer_deleted(tag, class, error).await,
+                joined => {
+                    let (found, led) = self.unwrap(joined)?;
+                    self.answer_asked(&found, led).await
+                }
+            },
+        }
+    }
+
+    /// Answers with the copy of a tag that upstream has deleted, while that is kept; else with the error.
+    async fn answer_deleted(
+        &self,
+        tag: &Tag,
+        class: &AcceptClass,
+        error: UpstreamError,
+    ) -> Result<PulledManifest, RegistryError> {
+        if matches!(error, UpstreamError::Absent { .. })
+            && let Some(known) = self.find_observation(tag, class).await
+            && let Some(since) = known.missing_since
+            && deletion::is_kept(&self.core, &self.repository, since)
+        {
+            let served = self.stale(&known, StaleCause::Deleted { since });
+            return self.answer_known(&known, served).await;
+        }
+        Err(self.error(error))
+    }
+
+    /// Asks where a tag points now, briefly. While upstream is in trouble, only the first client waits for
+    /// it; later ones get the trouble, and upstream is asked in the background.
+    async fn ask_for_news(
+        &self,
+        tag: &Tag,
+        class: &AcceptClass,
+        known: &TagObservation,
+    ) -> Result<Joined<Found>, UpstreamError> {
+        let question = self.question(class);
+        if let Some(trouble) = self.core.memory.find_trouble(&question).await {
+            if trouble.is_due {
+                self.ask_in_background(tag, class, known).await;
             }
-            Verdict::AskOnly => {
-                let joined = self.ask(class, Some(known), self.want).await;
-                let (found, led) = self.unwrap(joined)?;
-                self.answer_asked(&found, led).await
+            return Err(trouble.error);
+        }
+        let asked = self.ask(class, Some(known.clone()), self.want);
+        match patience::for_news(&self.repository, asked).await {
+            Ok(answer) => answer,
+            Err(slow) => {
+                self.core.memory.remember_failure(question, slow.clone(), Duration::ZERO).await;
+                Err(slow)
             }
         }
+    }
+
+    /// Asks for what is not here. Boxed: a hit asks nothing.
+    fn ask_in_time<'a>(
+        &'a self,
+        class: &'a AcceptClass,
+        known: Option<TagObservation>,
+    ) -> BoxFuture<'a, Result<Joined<Found>, UpstreamError>> {
+        async move { patience::for_a_miss(&self.repository, self.ask(class, known, self.want)).await? }
+            .boxed()
     }
 
     async fn find_observation(&self, tag: &Tag, class: &AcceptClass) -> Option<TagObservation> {
@@ -216,135 +287,6 @@ impl Pull {
         });
     }
 
-    async fn ask_upstream(&self, class: &AcceptClass, known: Option<TagObservation>, want: Want) -> Answer {
-        let question = self.question(class);
-        let answer = self.exchange(class, known.as_ref(), want).await;
-        match &answer {
-            Ok(_) => self.core.memory.forget_failure(&question).await,
-            Err(error) => self.note_failure(question, error, class, known.as_ref()).await,
-        }
-        answer
-    }
-
-    async fn exchange(&self, class: &AcceptClass, known: Option<&TagObservation>, want: Want) -> Answer {
-        let upstream = &self.repository.upstream;
-        let digest = match &self.reference {
-            Reference::Digest(digest) => Some(*digest),
-            Reference::Tag(_) => None,
-        };
-        let is_stored = match &digest {
-            Some(digest) => find_stored(&self.core, digest).await.is_some(),
-            None => false,
-        };
-        if known.is_none() && want == Want::Body && !is_stored {
-            return self.fetch(&self.reference, class).await;
-        }
-        let head = upstream.head_manifest(self.repository.name(), &self.reference, class).await?;
-        // A tag's digest is always SHA-256 to clients; where upstream says none, its body must tell.
-        let Some(current) = digest.or(head.digest.filter(|digest| digest.algorithm() == Algorithm::Sha256))
-        else {
-            return self.fetch(&self.reference, class).await;
-        };
-        self.settle(class, known, want, current, head).await
-    }
-
-    /// Knowing what the reference points to now, gets what is missing.
-    async fn settle(
-        &self,
-        class: &AcceptClass,
-        known: Option<&TagObservation>,
-        want: Want,
-        current: Digest,
-        head: ManifestHead,
-    ) -> Answer {
-        let checked_at = self.core.clock.now();
-        if let Some(known) = known.filter(|known| known.digest == current) {
-            let observation = TagObservation { checked_at, ..known.clone() };
-            self.record(class, &observation).await;
-            return Ok(Found { observation, manifest: None, is_confirmation: true, stored: true });
-        }
-        if let Some(manifest) = find_stored(&self.core, &current).await {
-            let observation = TagObservation {
-                digest: current,
-                media_type: manifest.media_type.clone(),
-                size_bytes: manifest.body.len() as u64,
-                checked_at,
-            };
-            self.record(class, &observation).await;
-            return Ok(Found { observation, manifest: Some(manifest), is_confirmation: true, stored: true });
-        }
-        if want == Want::Head
-            && let (Some(media_type), Some(size_bytes)) =
-                (head.media_type.filter(is_telling), head.size_bytes)
-        {
-            let observation = TagObservation { digest: current, media_type, size_bytes, checked_at };
-            self.record(class, &observation).await;
-            return Ok(Found { observation, manifest: None, is_confirmation: false, stored: false });
-        }
-        // By digest there is nothing to negotiate: some registries would refuse a type not accepted.
-        let found = self.fetch(&Reference::Digest(current), &AcceptClass::Any).await?;
-        self.record(class, &found.observation).await;
-        Ok(found)
-    }
-
-    async fn fetch(&self, reference: &Reference, class: &AcceptClass) -> Answer {
-        let Acquired { manifest, stored } =
-            acquire::fetch(&self.core, &self.repository, reference, class).await?;
-        let observation = TagObservation {
-            digest: manifest.digest,
-            media_type: manifest.media_type.clone(),
-            size_bytes: manifest.body.len() as u64,
-            checked_at: self.core.clock.now(),
-        };
-        Ok(Found { observation, manifest: Some(manifest), is_confirmation: false, stored })
-    }
-
-    /// Records what upstream said: where the tag points, and that the repository has the manifest.
-    async fn record(&self, class: &AcceptClass, observation: &TagObservation) {
-        let proof = AccessProof {
-            digest: observation.digest,
-            kind: ContentKind::Manifest,
-            size_bytes: Some(observation.size_bytes),
-            media_type: Some(observation.media_type.clone()),
-        };
-        self.core.record_proofs(&self.repository.id, vec![proof]).await;
-        if let Reference::Tag(tag) = &self.reference {
-            acquire::record_tag(&self.core, &self.repository, (tag, class), observation.clone()).await;
-        }
-    }
-
-    async fn note_failure(
-        &self,
-        question: Question,
-        error: &UpstreamError,
-        class: &AcceptClass,
-        known: Option<&TagObservation>,
-    ) {
-        let negative_for = self.repository.upstream.config().freshness.negative_for;
-        if !error.is_transient() || known.is_some() {
-            self.core.memory.remember_failure(question, error.clone(), negative_for).await;
-        }
-        if let (UpstreamError::Absent { .. }, Reference::Tag(tag), Some(_)) = (error, &self.reference, known)
-        {
-            self.forget_tag(tag, class).await;
-        }
-    }
-
-    /// Upstream deleted the tag: it is gone here, too. Its digest stays.
-    async fn forget_tag(&self, tag: &Tag, class: &AcceptClass) {
-        tracing::info!(repository.name = %self.repository.id, tag = %tag, "tag was deleted upstream");
-        if let Err(error) = self.core.index.remove_tag(&self.repository.id, tag).await {
-            self.core.report_metadata(&error);
-        }
-        self.core.memory.tags.invalidate(&(self.repository.id.clone(), tag.clone(), class.clone()));
-        let event = Event::TagChanged {
-            upstream: self.repository.id.upstream.to_string(),
-            repository: self.repository.name().clone(),
-            tag: tag.clone(),
-        };
-        self.core.events.publish(event).await;
-    }
-
     async fn answer_asked(&self, found: &Found, led: bool) -> Result<PulledManifest, RegistryError> {
         if !found.is_confirmation {
             return Ok(self.answer_found(found, led));
@@ -359,15 +301,18 @@ impl Pull {
         known: &TagObservation,
         served: Served,
     ) -> Result<PulledManifest, RegistryError> {
-        if self.want == Want::Head {
+        let cause = served.staleness.as_ref().map(|staleness| staleness.cause);
+        // HEAD promises only what GET can give: what upstream does not, has to be here.
+        let is_last_copy = self.is_offline() || matches!(cause, Some(StaleCause::Deleted { .. }));
+        if self.want == Want::Head && !is_last_copy {
             self.core.uses.note_use(&known.digest);
             return Ok(head_only(known, served));
         }
         if let Some(manifest) = find_stored(&self.core, &known.digest).await {
             return Ok(self.answer_stored(&manifest, served));
         }
-        let again = Self { reference: Reference::Digest(known.digest), ..self.clone() };
-        let joined = again.ask(&AcceptClass::Any, None, Want::Body).await;
+        let again = Self { reference: Reference::Digest(known.digest), want: Want::Body, ..self.clone() };
+        let joined = again.ask_in_time(&AcceptClass::Any, None).await;
         let (found, led) = self.unwrap(joined)?;
         Ok(self.answer_found(&found, led))
     }
@@ -406,7 +351,7 @@ impl Pull {
     }
 
     fn error(&self, error: UpstreamError) -> RegistryError {
-        RegistryError::from_manifest_fetch(error, &self.reference)
+        RegistryError::from_manifest_fetch(error, &self.repository.id, &self.reference)
     }
 
     async fn find_failure(&self, class: &AcceptClass) -> Option<UpstreamError> {
@@ -426,8 +371,12 @@ impl Pull {
         Served { age: Some(age).filter(|age| *age != Duration::MAX), ..self.served(result) }
     }
 
-    fn stale(&self, known: &TagObservation, error: Option<&'static str>) -> Served {
-        let staleness = Some(Staleness { checked_at: known.checked_at, error });
+    fn is_offline(&self) -> bool {
+        self.repository.upstream.link() == Link::Offline
+    }
+
+    fn stale(&self, known: &TagObservation, cause: StaleCause) -> Served {
+        let staleness = Some(Staleness { checked_at: Some(known.checked_at), cause });
         Served { staleness, ..self.aged(CacheResult::Stale, known) }
     }
 }

@@ -1,0 +1,38 @@
+//! How long clients wait for upstream. What they wait for goes on without them.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::repository::Repository;
+use crate::upstream::UpstreamError;
+
+/// How long a client waits for upstream while there is an answer that may be served stale.
+const WITH_AN_ANSWER: Duration = Duration::from_millis(1500);
+
+/// Waits for an upstream that has what nobody has here; `miss_timeout` at most, so that clients try
+/// elsewhere in good time.
+pub(super) async fn for_a_miss<T>(
+    repository: &Repository,
+    asked: impl Future<Output = T>,
+) -> Result<T, UpstreamError> {
+    wait(repository, repository.upstream.config().timeouts.miss, asked).await
+}
+
+/// Waits for an upstream whose last answer is here: briefly.
+pub(super) async fn for_news<T>(
+    repository: &Repository,
+    asked: impl Future<Output = T>,
+) -> Result<T, UpstreamError> {
+    wait(repository, WITH_AN_ANSWER, asked).await
+}
+
+async fn wait<T>(
+    repository: &Repository,
+    patience: Duration,
+    asked: impl Future<Output = T>,
+) -> Result<T, UpstreamError> {
+    tokio::time::timeout(patience, asked).await.map_err(|_elapsed| UpstreamError::Unreachable {
+        upstream: repository.upstream.config().name.clone(),
+        reason: format!("no answer within {patience:?}"),
+    })
+}
