@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import options, report, summary
+from . import options, report, sections, summary
 from .bench import Bench, prepare
 from .options import Binary
 from .processes import Stopped
@@ -61,7 +61,7 @@ def run(bench: Bench) -> None:
     text = report.write(bench, groups)
     print(text)
     if bench.options.output:
-        bench.options.output.write_text(text)
+        sections.write_beside(bench.options.output, text)
     if bench.options.is_full:
         summary.write_into(REPOSITORY / "README.md", summary.table(groups, bench.servers[0].title))
 

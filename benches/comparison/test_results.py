@@ -4,7 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from . import summary
+from . import sections, summary
 from .loads.h2load import percentile_ms
 from .loads.wrk import percentile
 from .results import Column, Group, decimals
@@ -51,6 +51,16 @@ class Tables(unittest.TestCase):
             file.write_text(f"before\n{summary.BEGIN}\nold\n{summary.END}\nafter\n")
             summary.write_into(file, "new\n")
             self.assertEqual(file.read_text(), f"before\n{summary.BEGIN}\n\nnew\n\n{summary.END}\nafter\n")
+
+    def test_new_results_leave_the_section_of_others_as_it_is(self) -> None:
+        section = f"\n{sections.BEGIN}\n\n## Eviction\n\n{sections.END}\n"
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "RESULTS.md"
+            sections.write_beside(file, "old\n")
+            self.assertEqual(file.read_text(), "old\n")
+            file.write_text(f"old\n{section}")
+            sections.write_beside(file, "new\n")
+            self.assertEqual(file.read_text(), f"new\n{section}")
 
 
 class Loads(unittest.TestCase):
