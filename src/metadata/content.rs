@@ -87,7 +87,7 @@ pub trait ContentIndex: Send + Sync {
     async fn remove_content(&self, digests: &[Digest]) -> Result<()>;
 
     /// Records uses, many at once. An item on probation moves to protected when it is used at
-    /// least [`SECOND_USE_AFTER`] after it was stored: the requests of one pull are one use. Uses
+    /// least [`SECOND_USE_AFTER`] after it was stored: a pull, a rollout or a run of CI is one use. Uses
     /// of unknown items are ignored; one older than the last known use moves nothing back.
     async fn record_uses(&self, uses: &[ContentUse]) -> Result<()>;
 
@@ -118,5 +118,6 @@ pub trait ContentIndex: Send + Sync {
     async fn record_rebuilt(&self, at: Timestamp) -> Result<()>;
 }
 
-/// How long after an item was stored a use counts as the second.
-pub const SECOND_USE_AFTER: std::time::Duration = std::time::Duration::from_mins(1);
+/// How long after an item was stored a use counts as the second: longer than most rollouts and runs of CI
+/// take, in which many machines pull an image that nobody may want afterwards.
+pub const SECOND_USE_AFTER: std::time::Duration = std::time::Duration::from_hours(1);

@@ -84,14 +84,14 @@ pub(in crate::metadata) async fn bytes_are_summed_by_segment(index: &Index) {
     assert_eq!(index.content_bytes().await.unwrap(), (12, 5_000_000_000));
 }
 
-pub(in crate::metadata) async fn a_use_within_the_first_minute_does_not_promote(index: &Index) {
-    let minute = SECOND_USE_AFTER.as_secs();
+pub(in crate::metadata) async fn a_use_soon_after_the_first_does_not_promote(index: &Index) {
+    let second = SECOND_USE_AFTER.as_secs();
     index.record_content(&[blob("early", 1, 1000), blob("late", 1, 1000)]).await.unwrap();
-    index.record_uses(&[use_of("early", 1000 + minute - 1), use_of("late", 1000 + minute)]).await.unwrap();
+    index.record_uses(&[use_of("early", 1000 + second - 1), use_of("late", 1000 + second)]).await.unwrap();
     let early = index.find_content(&digest("early")).await.unwrap().unwrap();
-    assert_eq!((early.segment, early.last_used_at), (Segment::Probation, at(1000 + minute - 1)));
+    assert_eq!((early.segment, early.last_used_at), (Segment::Probation, at(1000 + second - 1)));
     let late = index.find_content(&digest("late")).await.unwrap().unwrap();
-    assert_eq!((late.segment, late.last_used_at), (Segment::Protected, at(1000 + minute)));
+    assert_eq!((late.segment, late.last_used_at), (Segment::Protected, at(1000 + second)));
     // Earlier uses that arrive later do not take it back.
     index.record_uses(&[use_of("late", 1001)]).await.unwrap();
     assert_eq!(index.find_content(&digest("late")).await.unwrap(), Some(late));

@@ -32,7 +32,7 @@ macro_rules! node_index_contract {
             content::the_last_use_never_moves_back
             content::forgetting_content_is_idempotent
             content::bytes_are_summed_by_segment
-            content::a_use_within_the_first_minute_does_not_promote
+            content::a_use_soon_after_the_first_does_not_promote
             content::uses_of_unknown_items_are_ignored
             content::the_least_used_come_first_and_segments_stay_apart
             content::demoted_items_are_the_most_recent_of_probation_in_the_order_given

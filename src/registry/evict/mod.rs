@@ -3,7 +3,7 @@
 //! The policy is a segmented LRU. Content enters *probation*; a use at least
 //! [`SECOND_USE_AFTER`](crate::metadata::SECOND_USE_AFTER) after it was stored moves it to
 //! *protected*. What goes first is the least recently used of probation, so a scan (every image
-//! once) only pushes out other content that nobody came back for. Protected has 80 % of the budget;
+//! once) only pushes out other content that nobody came back for. Protected has half of the budget;
 //! what it overflows with goes back to probation as its most recent, and has a second life there.
 //!
 //! Manifests go when no blob is left to go: their bytes are next to nothing here, and to fetch one
@@ -337,7 +337,10 @@ const ORDER: [(ContentKind, Segment); 4] = [
 ];
 
 /// The share of the budget that protected content may take.
-const PROTECTED_PERCENT: u64 = 80;
+///
+/// Protected gives nothing up while it does not overflow, so that layers of replaced versions stay in what
+/// is too large a share, and new content has too little room to come into use again.
+const PROTECTED_PERCENT: u64 = 50;
 
 /// How far below the budget a run evicts.
 const HYSTERESIS_PERCENT: u64 = 2;
