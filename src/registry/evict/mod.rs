@@ -5,6 +5,7 @@
 //! *protected*. What goes first is the least recently used of probation, so a scan (every image
 //! once) only pushes out other content that nobody came back for. Protected has half of the budget;
 //! what it overflows with goes back to probation as its most recent, and has a second life there.
+//! Both numbers, and the policy, were chosen by simulation: `benches/eviction`, `benches/RESULTS.md`.
 //!
 //! Manifests go when no blob is left to go: their bytes are next to nothing here, and to fetch one
 //! again is what upstreams count as a pull. Eviction takes bytes, never
