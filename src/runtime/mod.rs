@@ -3,11 +3,13 @@
 //! No I/O and no knowledge of the product.
 
 mod clock;
+mod daytime;
 mod retry;
 mod single_flight;
 mod tasks;
 
 pub use clock::{Clock, Timestamp};
+pub use daytime::{DayTime, DayTimeError, DayWindow};
 pub use retry::Backoff;
 pub use single_flight::{Joined, SingleFlight};
 pub use tasks::Tasks;
