@@ -2,7 +2,7 @@
 
 use super::{Answer, Found, Pull};
 use crate::metadata::{AccessProof, ContentKind, TagObservation};
-use crate::oci::{AcceptClass, Algorithm, Digest, Reference};
+use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
 use crate::registry::{
     Want,
     acquire::{self, Acquired, find_stored, is_telling},
@@ -18,6 +18,11 @@ impl Pull {
         known: Option<TagObservation>,
         want: Want,
     ) -> Answer {
+        if let (Reference::Tag(tag), None) = (&self.reference, &known)
+            && let Some(found) = self.find_just_answered(tag, class).await
+        {
+            return Ok(found);
+        }
         let question = self.question(class);
         let mut answer = self.exchange(class, known.as_ref(), want).await;
         if let (Err(error), Some(_)) = (&answer, &known) {
@@ -30,6 +35,15 @@ impl Pull {
             Err(error) => self.note_failure(question, error, class, known.as_ref()).await,
         }
         answer
+    }
+
+    /// The answer to the same question that came after this pull had looked for one and before it could
+    /// join those who asked: each question counts upstream.
+    async fn find_just_answered(&self, tag: &Tag, class: &AcceptClass) -> Option<Found> {
+        let key = (self.repository.id.clone(), tag.clone(), class.clone());
+        let observation = self.core.memory.tags.get(&key)?;
+        let manifest = find_stored(&self.core, &observation.digest).await?;
+        Some(Found { observation, manifest: Some(manifest), is_confirmation: true, stored: true })
     }
 
     async fn exchange(&self, class: &AcceptClass, known: Option<&TagObservation>, want: Want) -> Answer {
