@@ -35,7 +35,8 @@ Traces:
 }
 
 pub(super) const SOURCES: &str = "
-Where the published figures are from, and what is assumed:
+Where the published figures are from, and what is assumed. The two papers are cited by way of published reading notes, not
+from their own text; the figures that could be were compared with excerpts of the traces:
 
 - Anwar et al., \"Improving Docker Registry Design based on Production Workload Analysis\" (USENIX FAST 2018): 75 days,
   38 million requests of IBM's registries; 65 % of the layers are below 1 MB and 80 % below 10 MB; accesses are heavily
