@@ -14,12 +14,14 @@ mod tests;
 mod then;
 mod tls;
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -44,6 +46,7 @@ pub(crate) struct Upstream {
     /// Whether it speaks TLS, whatever is spoken at present.
     is_secure: bool,
     accepting: Mutex<Option<JoinHandle<()>>>,
+    _port: Socket,
 }
 
 /// What connections and the test share.
@@ -82,13 +85,18 @@ impl Upstream {
     }
 
     async fn launch(host: &str, encryption: Option<tls::Encryption>) -> Self {
-        let listener = TcpListener::bind((host, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = reserve_port(host.parse().unwrap()).unwrap();
+        let address = port.local_addr().unwrap().as_socket().unwrap();
         let is_secure = encryption.is_some();
-        let encryption = Mutex::new(encryption);
-        let upstream =
-            Self { shared: Arc::default(), address, encryption, is_secure, accepting: Mutex::default() };
-        upstream.accept(listener);
+        let upstream = Self {
+            shared: Arc::default(),
+            address,
+            encryption: Mutex::new(encryption),
+            is_secure,
+            accepting: Mutex::default(),
+            _port: port,
+        };
+        upstream.restart().await;
         upstream
     }
 
@@ -132,7 +140,7 @@ impl Upstream {
         self.restart().await;
     }
 
-    /// Opens the port again.
+    /// Opens the port.
     pub(crate) async fn restart(&self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         self.accept(listener);
@@ -336,6 +344,17 @@ impl Shared {
         found.left = found.left.map(|left| left - 1);
         Some(found.then.clone())
     }
+}
+
+/// Takes a free port and keeps it: while nobody listens there, connections are refused, and no other
+/// socket on the machine gets it.
+fn reserve_port(host: IpAddr) -> io::Result<Socket> {
+    let address = SocketAddr::new(host, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // Listeners set this, too: they may share the port with a socket that does not listen.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// Serves one connection; how it ends is the client's affair.

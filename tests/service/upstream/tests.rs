@@ -219,6 +219,8 @@ async fn upstream_stops_and_comes_back_on_the_same_port() {
     let upstream = Upstream::start().await;
     upstream.stop().await;
     assert!(TcpStream::connect(upstream.address).await.is_err());
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    assert!(other.bind(upstream.address).is_err(), "nobody else gets the port");
     upstream.restart().await;
     assert_eq!(client_of(&upstream).get("/v2/").send().await.status, 200);
 }
