@@ -3,7 +3,9 @@
 //! The only place that names concrete back ends. Everything is bound and opened before the first
 //! connection is accepted, and taken down in the opposite order.
 
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,7 +21,7 @@ use crate::metadata::sqlite::SqliteIndex;
 use crate::registry::{
     CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UseLog,
 };
-use crate::runtime::{Clock, Tasks, Timestamp};
+use crate::runtime::{Clock, Cores, Tasks, Timestamp};
 use crate::server::{
     Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
 };
@@ -56,6 +58,8 @@ struct App {
     uses: Arc<UseLog>,
     index: Arc<SqliteIndex>,
     tasks: Tasks,
+    /// Last: what lives on them is used until the end.
+    cores: Cores,
 }
 
 /// Serves until it is told to stop; `sources` are what a reload reads again.
@@ -110,18 +114,21 @@ impl App {
         spawn_workers(&tasks, &parts, &evictor, &uses);
         spawn_listing_worker(&tasks, &registry, parts.clone());
         spawn_background(&tasks, &registry, &evictor, parts);
+        let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
+        let cores = cores.context("start the threads of connections")?;
         let services = ServerServices {
             registry: Arc::new(registry.clone()),
             metrics: ServerMetrics::new(metrics.registry()).context("make the server's metrics")?,
             metrics_registry: metrics.registry().clone(),
             node_id,
             tasks: tasks.clone(),
+            cores: cores.clone(),
             readiness: readiness(&index, config),
             advice: advice(&registry),
         };
         let server = Server::bind(&config.server, services).context("listen")?;
         let certificates = server.certificate_reload();
-        Ok(Self { registry, server, certificates, upstreams, evictor, uses, index, tasks })
+        Ok(Self { registry, server, certificates, upstreams, evictor, uses, index, tasks, cores })
     }
 
     /// Logs the one line that says where the server listens.
@@ -139,7 +146,7 @@ impl App {
         hang_ups: &mut Signal,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { registry, server, certificates, upstreams, evictor, uses, index, tasks } = self;
+        let Self { registry, server, certificates, upstreams, evictor, uses, index, tasks, cores } = self;
         let shutdown = CancellationToken::new();
         let mut served = tasks.spawn(server.serve(shutdown.clone()));
         tokio::pin!(stop);
@@ -167,6 +174,7 @@ impl App {
             tracing::warn!("background work did not end in time");
         }
         index.close().await;
+        drop(cores);
         tracing::info!("stopped");
         Ok(())
     }

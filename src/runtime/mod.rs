@@ -1,13 +1,16 @@
-//! What every layer needs of its process: time, tracked tasks, back-off, one flight for many.
+//! What every layer needs of its process: time, tracked tasks, threads for connections, back-off, one
+//! flight for many.
 //!
 //! No I/O and no knowledge of the product.
 
 mod clock;
+mod cores;
 mod retry;
 mod single_flight;
 mod tasks;
 
 pub use clock::{Clock, Timestamp};
+pub use cores::Cores;
 pub use retry::Backoff;
 pub use single_flight::{Joined, SingleFlight};
 pub use tasks::Tasks;

@@ -206,7 +206,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.spawn(async move {
+        self.0.spawn_here(async move {
             if AssertUnwindSafe(stream).catch_unwind().await.is_err() {
                 tracing::error!("an HTTP/2 stream panicked while it sent an answer");
             }

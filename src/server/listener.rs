@@ -30,7 +30,7 @@ use super::tls::CertificateStore;
 use super::transmit::Piece;
 use super::transport::Patience;
 use crate::config::ServerConfig;
-use crate::runtime::{Backoff, Tasks};
+use crate::runtime::{Backoff, Cores, Tasks};
 
 /// Sockets that are bound and will accept.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub(super) struct ListenerSettings {
     /// Bytes that left by sendfile(2).
     pub(super) sendfile_bytes: IntCounter,
     pub(super) tasks: Tasks,
+    /// Where connections run.
+    pub(super) cores: Cores,
 }
 
 impl ListenerSettings {
@@ -70,6 +72,7 @@ impl ListenerSettings {
         tls: Option<Arc<CertificateStore>>,
         metrics: &ServerMetrics,
         tasks: Tasks,
+        cores: Cores,
     ) -> Self {
         Self {
             patience: Patience {
@@ -83,6 +86,7 @@ impl ListenerSettings {
             open_connections: metrics.open_connections(),
             sendfile_bytes: metrics.sendfile_bytes(),
             tasks,
+            cores,
         }
     }
 }
@@ -133,6 +137,7 @@ impl Listener {
             },
             cut: CancellationToken::new(),
             open_connections: settings.open_connections,
+            cores: settings.cores,
             service,
         };
         let loops = self.sockets.into_iter().map(|socket| {
@@ -160,6 +165,7 @@ struct Acceptor<S> {
     /// Ends connections that did not drain in time.
     cut: CancellationToken,
     open_connections: IntGauge,
+    cores: Cores,
     service: S,
 }
 
@@ -209,7 +215,15 @@ where
 
     fn spawn_connection(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         let acceptor = self.clone();
-        self.connection.tasks.spawn(async move {
+        // It was accepted on another runtime than it is served on.
+        let stream = match stream.into_std() {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, client.address = %peer, "cannot serve a connection");
+                return;
+            }
+        };
+        self.cores.spawn(&self.connection.tasks, async move {
             let _place = place;
             let _open = Open::new(&acceptor.open_connections);
             let cut = acceptor.cut.clone();
@@ -226,7 +240,14 @@ where
         });
     }
 
-    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+    async fn serve(self, stream: std::net::TcpStream, peer: SocketAddr) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, client.address = %peer, "cannot serve a connection");
+                return;
+            }
+        };
         // Heads and small bodies are written in one piece, so waiting for more never helps.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, client.address = %peer, "cannot set TCP_NODELAY");

@@ -39,7 +39,7 @@ use self::listener::{Listener, ListenerSettings};
 use self::tls::CertificateStore;
 use crate::config::{ServerConfig, TlsConfig};
 use crate::registry::Registry;
-use crate::runtime::Tasks;
+use crate::runtime::{Cores, Tasks};
 
 /// What the server needs of the process around it.
 pub struct ServerServices {
@@ -52,8 +52,10 @@ pub struct ServerServices {
     /// The name that this node puts into `Via` of its requests to upstreams: a request that comes
     /// back with it went round in a circle. Without spaces and commas.
     pub node_id: String,
-    /// Where connections run as tasks.
+    /// The tasks of the process.
     pub tasks: Tasks,
+    /// Where connections run.
+    pub cores: Cores,
     /// What has to work for `/health/ready` to say yes.
     pub readiness: Vec<ReadinessCheck>,
     /// What `/health/ready` tells beside that.
@@ -100,8 +102,13 @@ impl Server {
         let certificates = config.tls.as_ref().map(CertificateStore::load).transpose()?.map(Arc::new);
         let registry_listener = Listener::bind(&config.listen)?;
         let admin_listener = Listener::bind(&[config.admin_listen])?;
-        let settings =
-            ListenerSettings::new(config, certificates.clone(), &services.metrics, services.tasks.clone());
+        let settings = ListenerSettings::new(
+            config,
+            certificates.clone(),
+            &services.metrics,
+            services.tasks.clone(),
+            services.cores.clone(),
+        );
         let external_host = config.external_url.as_ref().and_then(|url| url.authority());
         let external_host = external_host.map(ToString::to_string);
         Ok(Self { registry_listener, admin_listener, certificates, settings, external_host, services })
@@ -165,6 +172,7 @@ impl ListenerSettings {
     fn for_admin(&self) -> Self {
         Self {
             tls: None,
+            cores: Cores::default(),
             open_connections: IntGauge::new("admin_connections", "not shown")
                 .expect("the name and help of this gauge are well-formed"),
             drain_timeout: std::time::Duration::from_secs(1),

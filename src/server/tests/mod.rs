@@ -28,7 +28,7 @@ use super::tls::CertificateStore;
 use super::transmit::Piece;
 use super::transport::Patience;
 use crate::registry::RegistryError;
-use crate::runtime::Tasks;
+use crate::runtime::{Cores, Tasks};
 
 /// No test waits longer for anything.
 const LONG: Duration = Duration::from_secs(30);
@@ -50,6 +50,7 @@ fn settings() -> ListenerSettings {
         open_connections: IntGauge::new("open", "open").unwrap(),
         sendfile_bytes: IntCounter::new("sent", "sent").unwrap(),
         tasks: Tasks::new(),
+        cores: Cores::default(),
     }
 }
 

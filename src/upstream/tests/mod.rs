@@ -235,8 +235,8 @@ fn a_node_knows_its_own_requests() {
     assert!(!is_own_request(["1.1 tidegate-n12", "1.1 tidegate-", "tidegate-n1"], "n1"));
 }
 
-#[test]
-fn what_cannot_be_set_up_says_so() {
+#[tokio::test]
+async fn what_cannot_be_set_up_says_so() {
     let services = services(Clock::manual(START));
     for endpoints in [vec![], vec!["/path".to_owned()], vec!["https://user:secret@host".to_owned()]] {
         let error = Upstream::new(config(&endpoints), &services).err().unwrap();
