@@ -24,6 +24,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 pub(crate) use authorize::{Access, Bearer};
 pub(crate) use black_hole::BlackHole;
@@ -142,7 +143,17 @@ impl Upstream {
 
     /// Opens the port.
     pub(crate) async fn restart(&self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                // A process that another test just forked holds a copy of every descriptor until it
+                // executes its program: the socket that was closed here may still listen for a moment.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                result => break result.unwrap(),
+            }
+        };
         self.accept(listener);
     }
 
