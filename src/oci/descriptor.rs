@@ -1,6 +1,6 @@
 //! Descriptors (OCI image specification, "Content Descriptors").
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, Platform};
 
 /// What a manifest says of content that it lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,4 +11,6 @@ pub struct Descriptor {
     pub digest: Digest,
     /// Its size in bytes; `None` in manifests of schema 1, which do not say it.
     pub size_bytes: Option<u64>,
+    /// What a manifest of an index is made for; `None` where the index does not say.
+    pub platform: Option<Platform>,
 }

@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{Descriptor, Digest, DigestError, MediaType};
+use super::{Descriptor, Digest, DigestError, MediaType, Platform};
 
 /// The configuration's type in Docker's images, which tells them from OCI's.
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -78,6 +78,24 @@ struct Listed<'a> {
     #[serde(borrow)]
     digest: Cow<'a, str>,
     size: u64,
+    #[serde(borrow, default)]
+    platform: Option<Made<'a>>,
+}
+
+/// What a manifest of an index is made for, as written. A platform of another shape is no fault of the
+/// manifest: it is as if none were said.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Made<'a> {
+    For {
+        #[serde(borrow)]
+        os: Cow<'a, str>,
+        #[serde(borrow)]
+        architecture: Cow<'a, str>,
+        #[serde(borrow, default)]
+        variant: Option<Cow<'a, str>>,
+    },
+    Otherwise(IgnoredAny),
 }
 
 /// A layer of schema 1.
@@ -190,7 +208,21 @@ impl Document<'_> {
 impl Listed<'_> {
     fn read(&self) -> Result<Option<Descriptor>, ManifestError> {
         let media_type = self.media_type.as_deref().and_then(MediaType::parse);
-        describe(&self.digest, media_type.unwrap_or(MediaType::OCTET_STREAM), Some(self.size))
+        let described =
+            describe(&self.digest, media_type.unwrap_or(MediaType::OCTET_STREAM), Some(self.size))?;
+        let platform = self.platform.as_ref().and_then(Made::read);
+        Ok(described.map(|descriptor| Descriptor { platform, ..descriptor }))
+    }
+}
+
+impl Made<'_> {
+    fn read(&self) -> Option<Platform> {
+        match self {
+            Self::For { os, architecture, variant } => {
+                Platform::from_parts(os, architecture, variant.as_deref())
+            }
+            Self::Otherwise(_) => None,
+        }
     }
 }
 
@@ -221,7 +253,7 @@ fn describe(
     size_bytes: Option<u64>,
 ) -> Result<Option<Descriptor>, ManifestError> {
     match digest.parse::<Digest>() {
-        Ok(digest) => Ok(Some(Descriptor { media_type, digest, size_bytes })),
+        Ok(digest) => Ok(Some(Descriptor { media_type, digest, size_bytes, platform: None })),
         Err(DigestError::UnsupportedAlgorithm) => Ok(None),
         Err(error @ DigestError::Malformed) => Err(ManifestError::Digest(error)),
     }
@@ -299,6 +331,22 @@ mod tests {
         );
         assert_eq!(digests(&parse(&content).blobs), [digest("b")]);
         assert_eq!(parse(&content).media_type.unwrap().as_str(), "application/x.artifact");
+    }
+
+    #[test]
+    fn an_index_says_what_its_manifests_are_made_for() {
+        let listed = item(OCI, "m");
+        let made = |platform: &str| {
+            let content = format!(r#"{{"manifests":[{{"platform":{platform},{}]}}"#, &listed[1..]);
+            parse(&content).manifests[0].platform.as_ref().map(ToString::to_string)
+        };
+        let said = r#"{"os":"linux","architecture":"arm","variant":"v7","os.features":["x"]}"#;
+        assert_eq!(made(said).as_deref(), Some("linux/arm/v7"));
+        assert_eq!(made(r#"{"os":"linux","architecture":"amd64"}"#).as_deref(), Some("linux/amd64"));
+        let deep = format!("{}{}", "[".repeat(20), "]".repeat(20));
+        for odd in ["null", "7", "{}", r#"{"os":"linux"}"#, r#"{"os":"a/b","architecture":"c"}"#, &deep] {
+            assert_eq!(made(odd), None, "{odd}");
+        }
     }
 
     #[test]
