@@ -7,21 +7,25 @@ mod content;
 #[cfg(test)]
 mod contract;
 mod error;
+mod images;
 mod listings;
 mod proofs;
 mod pulls;
 pub mod sqlite;
 mod tags;
+mod warm;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_USE_AFTER, Segment};
 pub use error::{MetadataError, Result};
+pub use images::ImageRecords;
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use proofs::{AccessProof, AccessProofs};
 pub use pulls::{ObservedTag, PullRecord, PullRecords};
 pub use tags::{TagObservation, TagObservations};
+pub use warm::{WarmRecord, WarmRecords};
 
 use crate::oci::RepositoryName;
 
@@ -47,6 +51,12 @@ impl fmt::Debug for RepositoryId {
 }
 
 /// All that a node's index can do.
-pub trait NodeIndex: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords {}
+pub trait NodeIndex:
+    ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+{
+}
 
-impl<T: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords> NodeIndex for T {}
+impl<T> NodeIndex for T where
+    T: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+{
+}

@@ -5,6 +5,7 @@
 
 pub(in crate::metadata) mod atomicity;
 pub(in crate::metadata) mod content;
+pub(in crate::metadata) mod images;
 pub(in crate::metadata) mod listings;
 pub(in crate::metadata) mod proofs;
 mod samples;
@@ -52,6 +53,10 @@ macro_rules! node_index_contract {
             listings::a_page_takes_the_place_of_the_earlier_one
             listings::the_oldest_of_too_many_pages_goes
             listings::old_pages_are_removed_oldest_first
+            images::tags_and_stored_manifests_are_those_of_the_repository
+            images::all_pages_of_a_kind_are_listed_with_their_keys
+            images::children_are_remembered_while_their_index_is_known
+            images::orders_are_unfinished_until_they_are_recorded_as_done
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other

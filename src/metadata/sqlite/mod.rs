@@ -7,6 +7,7 @@
 
 mod aside;
 mod content;
+mod images;
 mod listings;
 mod proofs;
 mod pulls;
@@ -14,6 +15,7 @@ mod rows;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use std::path::Path;
 use std::time::Duration;
@@ -143,6 +145,7 @@ async fn prepare(writer: &SqlitePool) -> Result<()> {
         "SELECT (SELECT 1 FROM repository LIMIT 1), (SELECT 1 FROM content LIMIT 1),
                 (SELECT 1 FROM proof LIMIT 1), (SELECT 1 FROM tag LIMIT 1),
                 (SELECT 1 FROM listing LIMIT 1), (SELECT 1 FROM rebuild LIMIT 1),
+                (SELECT 1 FROM image_child LIMIT 1), (SELECT 1 FROM warm_job LIMIT 1),
                 (SELECT ordered_at FROM content ORDER BY kind, segment, ordered_at LIMIT 1)",
     )
     .execute(writer)
