@@ -42,6 +42,9 @@ const LISTING_PERIOD: Duration = Duration::from_hours(1);
 /// How long a listing that upstream did not renew can still serve: 30 days, in milliseconds.
 const LISTING_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
 
+/// How often images are counted when nothing is known to have changed.
+const SURVEY_PERIOD: Duration = Duration::from_mins(10);
+
 /// How many old listings are removed at once.
 const LISTING_BATCH: u32 = 10_000;
 
@@ -113,6 +116,7 @@ impl App {
         });
         spawn_workers(&tasks, &parts, &evictor, &uses);
         spawn_listing_worker(&tasks, &registry, parts.clone());
+        spawn_survey_worker(&tasks, &registry, clock.clone());
         spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
@@ -278,6 +282,15 @@ fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: CacheParts) {
         }
     });
     listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock);
+}
+
+fn spawn_survey_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
+    let (signal, registry) = (registry.survey_signal(), registry.clone());
+    let survey = Worker::new("image-survey", SURVEY_PERIOD, move || {
+        let registry = registry.clone();
+        async move { registry.survey_images().await }
+    });
+    survey.nudged_by(signal).spawn(tasks, clock);
 }
 
 fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {

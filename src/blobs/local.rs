@@ -103,6 +103,16 @@ impl Blobs for LocalBlobs {
         Ok(file)
     }
 
+    async fn find_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.path_of(digest);
+        let looked = self.blocking("look at content", move || match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        looked.await
+    }
+
     async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile> {
         let temporary =
             self.root.join("incoming").join(format!("{}-{:016x}", digest.hex(), fastrand::u64(..)));

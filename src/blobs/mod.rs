@@ -86,6 +86,11 @@ pub trait Blobs: Send + Sync {
     /// Opens content; `None` where it is not stored.
     async fn open(&self, digest: &Digest) -> Result<Option<BlobFile>>;
 
+    /// The size of stored content in bytes, without opening it for use; `None` where it is not stored.
+    async fn find_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.open(digest).await?.map(|file| file.size_bytes()))
+    }
+
     /// Begins to store content. Dropping the file without committing it leaves nothing behind.
     async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile>;
 

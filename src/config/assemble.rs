@@ -11,6 +11,7 @@ use super::{
     Config, Credentials, Freshness, LogFormat, LoggingConfig, ServerConfig, StorageConfig, Timeouts,
     TlsConfig, UpstreamConfig,
 };
+use crate::oci::Platform;
 
 const UPSTREAM: Section = Section::Upstream;
 
@@ -24,8 +25,7 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
         .iter()
         .enumerate()
         .map(|(index, table)| {
-            let site_offline = settings.single.one(Section::Site, "offline").unwrap_or(false);
-            Assembly { table, index, directory, site_offline, faults: &mut *faults }.upstream()
+            Assembly { table, index, directory, site: &settings.single, faults: &mut *faults }.upstream()
         })
         .collect::<Vec<_>>();
     check_names(settings, faults);
@@ -156,8 +156,8 @@ struct Assembly<'a> {
     table: &'a Table,
     index: usize,
     directory: &'a Path,
-    /// What `[site] offline` says.
-    site_offline: bool,
+    /// What `[site]` says, for upstreams that do not.
+    site: &'a Table,
     faults: &'a mut Faults,
 }
 
@@ -174,7 +174,11 @@ impl Assembly<'_> {
             aliases: table.many(UPSTREAM, "aliases"),
             default: table.one(UPSTREAM, "default")?,
             library_prefix: table.one(UPSTREAM, "library_prefix")?,
-            offline: table.one(UPSTREAM, "offline").unwrap_or(self.site_offline),
+            offline: table
+                .one(UPSTREAM, "offline")
+                .or_else(|| self.site.one(Section::Site, "offline"))
+                .unwrap_or(false),
+            platforms: self.platforms(),
             credentials: credentials?,
             ca_file,
             trusted_hosts: table.many(UPSTREAM, "trusted_hosts"),
@@ -195,6 +199,12 @@ impl Assembly<'_> {
             },
             max_concurrent_requests: count(table, UPSTREAM, "max_concurrent_requests")?,
         })
+    }
+
+    fn platforms(&self) -> Vec<Platform> {
+        let own = self.table.find(UPSTREAM, "platforms").is_some();
+        let (table, section) = if own { (self.table, UPSTREAM) } else { (self.site, Section::Site) };
+        table.many::<String>(section, "platforms").iter().filter_map(|text| text.parse().ok()).collect()
     }
 
     fn path(&self, key: &str) -> String {

@@ -64,6 +64,14 @@ pub(super) fn credential_helper(text: &str) -> Result<(), Problem> {
     }
 }
 
+/// A platform that images are made for.
+pub(super) fn platform(text: &str) -> Result<(), Problem> {
+    match text.parse::<crate::oci::Platform>() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Problem::new(format!("\"{text}\" is not a platform"), format!("{error}"))),
+    }
+}
+
 /// The name of a site: one DNS label.
 pub(super) fn site_name(text: &str) -> Result<(), Problem> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

@@ -455,6 +455,7 @@ level = "debug"  # environment TIDEGATE_LOGGING__LEVEL
 [site]
 name = "default"  # default
 offline = false  # default
+platforms = []  # default
 
 [[upstream]]
 name = "corp"  # file tidegate.toml:4
@@ -463,6 +464,7 @@ aliases = []  # default
 default = false  # default
 library_prefix = false  # default
 # offline is not set: whether no packet may leave for it; else [site] says
+# platforms is not set: platforms that its images are to be complete for
 # username is not set: user name towards the registry
 # password is not set: password or token of that user
 # password_file is not set: file that holds the password, read anew when it changes

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Secret, Timeouts};
+use crate::oci::Platform;
 
 /// One `[[upstream]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct UpstreamConfig {
     /// Whether no packet may leave for it, as the configuration has it: its own word, or else that of
     /// the site.
     pub offline: bool,
+    /// Platforms that its images are to be complete for: its own word, or else that of the site. Empty: those
+    /// that were pulled here.
+    pub platforms: Vec<Platform>,
     /// How this node identifies itself.
     pub credentials: Credentials,
     /// PEM file with further certificate authorities.

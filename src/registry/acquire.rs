@@ -48,7 +48,8 @@ async fn load_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>
     Some(manifest)
 }
 
-async fn read_stored(core: &Core, digest: &Digest) -> Result<Option<StoredManifest>, BlobError> {
+/// Reads a manifest from the disk, with its digest compared.
+pub(super) async fn read_stored(core: &Core, digest: &Digest) -> Result<Option<StoredManifest>, BlobError> {
     let Some(file) = core.blobs.open(digest).await? else { return Ok(None) };
     let record = core.index.find_content(digest).await.ok().flatten();
     if record.as_ref().is_some_and(|record| record.kind == ContentKind::Blob) {
@@ -63,6 +64,9 @@ async fn read_stored(core: &Core, digest: &Digest) -> Result<Option<StoredManife
         core.metrics.integrity_failure("store");
         tracing::error!(manifest.digest = %digest, "stored manifest was altered, it is removed");
         core.blobs.remove(digest).await?;
+        if let Err(error) = core.index.remove_content(&[*digest]).await {
+            core.report_metadata(&error);
+        }
         return Ok(None);
     }
     let recorded = record.and_then(|record| record.media_type);
@@ -105,6 +109,7 @@ pub(super) async fn fetch(
     };
     record(core, repository, &manifest, view.as_ref(), tag, stored).await;
     core.memory.manifests.insert(manifest.digest, Arc::clone(&manifest));
+    core.images.note_change();
     Ok(Acquired { manifest, stored })
 }
 

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use super::Want;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
+use super::image::Survey;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::offline::Wishes;
@@ -39,6 +40,7 @@ pub(super) struct Core {
     pub(super) wishes: Mutex<Wishes>,
     pub(super) memory: Memory,
     pub(super) fills: Fills,
+    pub(super) images: Survey,
     pub(super) manifest_flights: SingleFlight<(Question, Want), super::manifest::Answer>,
     /// Whether a repository has a blob, and how large it is there.
     pub(super) probe_flights: SingleFlight<(RepositoryId, Digest), Result<Option<u64>, UpstreamError>>,

@@ -303,6 +303,7 @@ impl Run {
             self.core.report_metadata(&error);
         }
         self.core.evictor.note_stored(size_bytes);
+        self.core.images.note_change();
     }
 
     fn publish_stored(&self, file: BlobFile) {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{Listing, ListingKind};
-use crate::oci::{Digest, NextPage, Tag};
+use crate::oci::{Digest, Manifest, NextPage, Tag};
 use crate::runtime::{Joined, Timestamp};
 use crate::upstream::UpstreamError;
 
@@ -314,12 +314,22 @@ async fn fetch(
     }
 }
 
+/// Reads a kept page of referrers: what they refer to, and their digests.
+pub(super) fn read_referrers(key: &str, listing: &Listing) -> Option<(Digest, Vec<Digest>)> {
+    let (subject, _query): (String, Vec<(String, String)>) = serde_json::from_str(key).ok()?;
+    let page: Page = serde_json::from_slice(&listing.body).ok()?;
+    let Content::Referrers { index, .. } = page.content else { return None };
+    let listed = Manifest::parse(index.as_bytes()).ok()?.manifests;
+    Some((subject.parse().ok()?, listed.into_iter().map(|referrer| referrer.digest).collect()))
+}
+
 async fn keep(core: &Core, repository: &Repository, kind: ListingKind, key: &str, page: &Page) {
     let Ok(body) = serde_json::to_vec(page) else { return };
     let listing = Listing { body, fetched_at: core.clock.now() };
     if let Err(error) = core.index.record_listing(&repository.id, kind, key, &listing).await {
         core.report_metadata(&error);
     }
+    core.images.note_change();
 }
 
 /// The tags that were pulled through this node: better than nothing while upstream is away.

@@ -1,6 +1,6 @@
 //! What the use cases count.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::blobs::BlobError;
 
@@ -12,6 +12,8 @@ pub struct RegistryMetrics {
     disk_failures: IntCounterVec,
     index_failures: IntCounter,
     tags_deleted: IntCounterVec,
+    images: IntGaugeVec,
+    images_missing_bytes: IntGauge,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -52,13 +54,34 @@ impl RegistryMetrics {
             &["upstream"],
         )?;
         registry.register(Box::new(tags_deleted.clone()))?;
+        let images = IntGaugeVec::new(
+            Opts::new("images", "Images known here, by whether all of them is here"),
+            &["state"],
+        )?;
+        registry.register(Box::new(images.clone()))?;
+        let images_missing_bytes = IntGauge::new(
+            "images_missing_bytes",
+            "Bytes at least that images known here lack to be complete; shared blobs count each time",
+        )?;
+        registry.register(Box::new(images_missing_bytes.clone()))?;
+        for state in ["complete", "incomplete"] {
+            images.with_label_values(&[state]);
+        }
         for place in ["fill", "transfer", "manifest", "store"] {
             integrity_failures.with_label_values(&[place]);
         }
         for cause in ["full", "io"] {
             disk_failures.with_label_values(&[cause]);
         }
-        Ok(Self { fills_in_progress, integrity_failures, disk_failures, index_failures, tags_deleted })
+        Ok(Self {
+            fills_in_progress,
+            integrity_failures,
+            disk_failures,
+            index_failures,
+            tags_deleted,
+            images,
+            images_missing_bytes,
+        })
     }
 
     pub(super) fn fill_started(&self) -> RunningFill {
@@ -74,6 +97,13 @@ impl RegistryMetrics {
 
     pub(super) fn tag_deleted(&self, upstream: &str) {
         self.tags_deleted.with_label_values(&[upstream]).inc();
+    }
+
+    pub(super) fn images_counted(&self, complete: u64, incomplete: u64, missing_bytes: u64) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.images.with_label_values(&["complete"]).set(gauge(complete));
+        self.images.with_label_values(&["incomplete"]).set(gauge(incomplete));
+        self.images_missing_bytes.set(gauge(missing_bytes));
     }
 
     pub(super) fn index_failed(&self) {

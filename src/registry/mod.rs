@@ -9,6 +9,7 @@ mod error;
 mod evict;
 mod fill;
 mod freshness;
+mod image;
 mod listing;
 mod manifest;
 mod memory;
@@ -35,6 +36,7 @@ use tokio::sync::broadcast::error::RecvError;
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, UseLog};
+pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
 pub use rebuild::{Rebuild, Rebuilt};
@@ -144,6 +146,7 @@ impl Registry {
         let core = Core {
             memory: memory::Memory::new(memory_bytes, clock.clone()),
             fills: fill::Fills::default(),
+            images: image::Survey::default(),
             makes_room: Arc::default(),
             manifest_flights: SingleFlight::new(tasks.clone()),
             probe_flights: SingleFlight::new(tasks.clone()),
@@ -182,6 +185,7 @@ impl Registry {
                 self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any));
             }
             Event::ContentRemoved { digest } => {
+                self.0.images.note_change();
                 self.0.memory.manifests.invalidate(&digest);
                 self.0.memory.small_blobs.invalidate(&digest).await;
             }
@@ -210,6 +214,27 @@ impl Registry {
     /// Errors: no upstream has that name or alias.
     pub fn switch(&self, upstream: Option<&str>, wish: Option<Link>) -> Result<(), RegistryError> {
         offline::switch(&self.0, upstream, wish)
+    }
+
+    /// Lists images and what of them is missing here.
+    ///
+    /// Errors: the query names a registry that is not configured, or no repository.
+    pub async fn list_images(
+        &self,
+        context: &RequestContext,
+        query: &ImageQuery,
+    ) -> Result<ImageList, RegistryError> {
+        image::list(&self.0, context, query).await
+    }
+
+    /// Counts images for the metrics; [`Self::survey_signal`] tells when that is wanted.
+    pub async fn survey_images(&self) -> Result<(), RegistryError> {
+        image::survey(&self.0).await
+    }
+
+    /// The signal that images should be counted anew.
+    pub fn survey_signal(&self) -> Arc<tokio::sync::Notify> {
+        self.0.images.signal()
     }
 
     /// Finds a manifest: from the cache while fresh, else from upstream.

@@ -18,6 +18,7 @@ mod faults;
 mod fill;
 mod freshness;
 mod guard;
+mod images;
 mod lifecycle;
 mod manifests;
 mod offline;

@@ -1,6 +1,7 @@
 //! The administrator's listener: health, metrics, and the management API under `/api/v1`.
 
 mod health;
+mod images;
 mod offline;
 
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ where
 {
     match request.uri().path() {
         "/api/v1/offline" => offline::answer(registry, request, client).await,
+        "/api/v1/cache/images" => images::answer(registry, request.method(), request.uri().query()).await,
         _ => admin.answer(&request).await,
     }
 }

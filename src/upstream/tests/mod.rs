@@ -162,6 +162,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
         default: false,
         library_prefix: false,
         offline: false,
+        platforms: Vec::new(),
         credentials: Credentials::Anonymous,
         ca_file: None,
         trusted_hosts: vec![],
