@@ -5,12 +5,14 @@
 
 mod clock;
 mod cores;
+mod daytime;
 mod retry;
 mod single_flight;
 mod tasks;
 
 pub use clock::{Clock, Timestamp};
 pub use cores::Cores;
+pub use daytime::{DayTime, DayTimeError, DayWindow};
 pub use retry::Backoff;
 pub use single_flight::{Joined, SingleFlight};
 pub use tasks::Tasks;
