@@ -9,7 +9,7 @@ use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
     Config, Credentials, Freshness, LogFormat, LoggingConfig, ServerConfig, StorageConfig, Timeouts,
-    TlsConfig, UpstreamConfig,
+    TlsConfig, UpstreamConfig, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -28,13 +28,17 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
             Assembly { table, index, directory, site: &settings.single, faults: &mut *faults }.upstream()
         })
         .collect::<Vec<_>>();
+    let warm = settings.warm.iter().enumerate();
+    let warm: Vec<_> =
+        warm.map(|(index, table)| assemble_warm::assemble(index, table, &mut *faults)).collect();
     check_names(settings, faults);
     check_one_default(settings, faults);
     let config = server.zip(storage).zip(table.one(Section::Site, "name")).and_then(
         |((server, storage), site_name)| {
             let logging = assemble_logging(table)?;
             let upstreams = upstreams.into_iter().collect::<Option<_>>()?;
-            Some(Config { server, storage, logging, site_name, upstreams })
+            let warm = warm.into_iter().collect::<Option<_>>()?;
+            Some(Config { server, storage, logging, site_name, upstreams, warm })
         },
     );
     if config.is_none() && faults.is_empty() {

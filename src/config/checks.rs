@@ -66,10 +66,36 @@ pub(super) fn credential_helper(text: &str) -> Result<(), Problem> {
 
 /// A platform that images are made for.
 pub(super) fn platform(text: &str) -> Result<(), Problem> {
-    match text.parse::<crate::oci::Platform>() {
+    check_parsed::<crate::oci::Platform>(text, "a platform")
+}
+
+/// An image, or a glob over the tags of one.
+pub(super) fn image_pattern(text: &str) -> Result<(), Problem> {
+    match text.parse::<crate::oci::ImagePattern>() {
         Ok(_) => Ok(()),
-        Err(error) => Err(Problem::new(format!("\"{text}\" is not a platform"), format!("{error}"))),
+        Err(error) => Err(Problem::new(
+            format!("\"{text}\" is not an image: {error}"),
+            "write it as clients do, such as \"docker.io/library/alpine:3\"; * in the tag stands for any text",
+        )),
     }
+}
+
+/// A time of the day.
+pub(super) fn day_time(text: &str) -> Result<(), Problem> {
+    check_parsed::<crate::runtime::DayTime>(text, "a time of the day")
+}
+
+/// A part of the day.
+pub(super) fn day_window(text: &str) -> Result<(), Problem> {
+    check_parsed::<crate::runtime::DayWindow>(text, "a part of the day")
+}
+
+fn check_parsed<T>(text: &str, what: &str) -> Result<(), Problem>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let parsed = text.parse::<T>();
+    parsed.map(drop).map_err(|error| Problem::new(format!("\"{text}\" is not {what}"), error.to_string()))
 }
 
 /// The name of a site: one DNS label.

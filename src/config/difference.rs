@@ -28,7 +28,7 @@ impl Settings {
     pub fn difference(&self, new: &Self) -> Difference {
         let mut difference = Difference::default();
         let turns_tls = self.has_tls() != new.has_tls();
-        for key in KEYS.iter().filter(|key| key.section != Section::Upstream) {
+        for key in KEYS.iter().filter(|key| !key.section.is_list()) {
             if value_of(&self.single, key.section, key.name) == value_of(&new.single, key.section, key.name) {
                 continue;
             }
@@ -38,6 +38,10 @@ impl Settings {
             if needs_restart { &mut difference.restart } else { &mut difference.live }.push(key.path());
         }
         self.compare_upstreams(new, &mut difference.live);
+        let same_warm = |(one, other): (&Table, &Table)| same_values(one, other, Section::Warm);
+        if self.warm.len() != new.warm.len() || !self.warm.iter().zip(&new.warm).all(same_warm) {
+            difference.live.push("warm".to_owned());
+        }
         difference
     }
 
@@ -51,7 +55,7 @@ impl Settings {
         let mut changed: Vec<String> = Vec::new();
         for (table, name) in self.upstreams.iter().zip(&old_names) {
             let counterpart = new.upstreams.iter().zip(&new_names).find(|(_, other)| *other == name);
-            if !counterpart.is_some_and(|(other, _)| same_values(table, other)) {
+            if !counterpart.is_some_and(|(other, _)| same_values(table, other, Section::Upstream)) {
                 changed.push(format!("upstream.{name}"));
             }
         }
@@ -72,7 +76,6 @@ fn name_of(table: &Table) -> String {
     table.one(Section::Upstream, "name").unwrap_or_default()
 }
 
-fn same_values(one: &Table, other: &Table) -> bool {
-    const UPSTREAM: Section = Section::Upstream;
-    UPSTREAM.keys().all(|key| value_of(one, UPSTREAM, key.name) == value_of(other, UPSTREAM, key.name))
+fn same_values(one: &Table, other: &Table, section: Section) -> bool {
+    section.keys().all(|key| value_of(one, section, key.name) == value_of(other, section, key.name))
 }

@@ -60,12 +60,17 @@ impl Reader<'_> {
                 (Some(Section::Upstream), DeValue::Array(elements)) => {
                     self.read_upstreams(elements, &mut settings.upstreams);
                 }
-                (Some(Section::Upstream), _) => {
+                (Some(Section::Warm), DeValue::Array(elements)) => {
+                    self.read_tables(Section::Warm, elements, &mut settings.warm);
+                }
+                (Some(section), _) if section.is_list() => {
+                    let path = section.path();
+                    let reason = if section == Section::Upstream { "upstreams are" } else { "warm is" };
                     let problem = Problem::new(
-                        "upstreams are a list of tables",
-                        "write [[upstream]], with two brackets",
+                        format!("{reason} a list of tables"),
+                        format!("write [[{path}]], with two brackets"),
                     );
-                    self.fault_at(at, "upstream", problem);
+                    self.fault_at(at, path, problem);
                 }
                 (Some(section), DeValue::Table(table)) => {
                     self.read_table(section, section.path(), table, &mut settings.single);
@@ -89,15 +94,24 @@ impl Reader<'_> {
                 Problem::new("there is no upstream", "add one, or leave the key out for the built-in list");
             self.faults.push(&Origin::File { path: self.path.into(), position: None }, "upstream", problem);
         }
+        self.read_tables(Section::Upstream, elements, upstreams);
+    }
+
+    fn read_tables(&mut self, section: Section, elements: &[Spanned<DeValue<'_>>], tables: &mut Vec<Table>) {
+        let name = section.path();
         for (index, element) in elements.iter().enumerate() {
             let origin = self.origin_at(element.span().start);
             let mut table = Table::starting_at(origin);
-            let path = format!("upstream[{index}]");
+            let path = format!("{name}[{index}]");
             if let DeValue::Table(entries) = element.get_ref() {
-                self.read_table(Section::Upstream, &path, entries, &mut table);
-                upstreams.push(table);
+                self.read_table(section, &path, entries, &mut table);
+                tables.push(table);
             } else {
-                let problem = Problem::new("an upstream is a table", "write [[upstream]] and its keys below");
+                let reason = match section {
+                    Section::Upstream => "an upstream is a table".to_owned(),
+                    _ => format!("each {name} is a table"),
+                };
+                let problem = Problem::new(reason, format!("write [[{name}]] and its keys below"));
                 self.fault_at(element.span().start, path, problem);
             }
         }
@@ -197,13 +211,13 @@ fn with_article(noun: &str) -> String {
 
 /// What to say of a name at the top that is no section.
 fn unknown_at_root(name: &str) -> Problem {
-    if let Some(key) = KEYS.iter().find(|key| key.name == name && key.section != Section::Upstream) {
+    if let Some(key) = KEYS.iter().find(|key| key.name == name && !key.section.is_list()) {
         let remedy = format!("move it below [{}]", key.section.path());
         return Problem::new("this key does not stand at the top", remedy);
     }
     let sections = Section::ALL.map(Section::path).into_iter().filter(|path| !path.contains('.'));
     let remedy = match find_nearest(name, sections.clone()) {
-        Some("upstream") => "did you mean [[upstream]]?".to_owned(),
+        Some(nearest @ ("upstream" | "warm")) => format!("did you mean [[{nearest}]]?"),
         Some(nearest) => format!("did you mean [{nearest}]?"),
         None => format!("the sections are {}", sections.collect::<Vec<_>>().join(", ")),
     };

@@ -33,7 +33,8 @@ pub(super) fn read(environment: &[(OsString, OsString)], settings: &mut Settings
         };
         if let Some(rest) = variable.strip_prefix(UPSTREAM) {
             read_upstream(rest, text, &origin, &mut settings.upstreams, faults);
-        } else if let Some(key) = KEYS.iter().find(|key| key.variable() == variable) {
+        } else if let Some(key) = KEYS.iter().find(|key| !key.section.is_list() && key.variable() == variable)
+        {
             settings.single.set_text(key, &key.path(), text, origin, faults);
         } else {
             faults.push(&origin, "", unknown(variable));
@@ -59,7 +60,11 @@ fn upstream_number(name: &str) -> usize {
 }
 
 fn unknown(variable: &str) -> Problem {
-    let known = KEYS.iter().filter(|key| key.section != Section::Upstream).map(Key::variable);
+    let known = KEYS.iter().filter(|key| !key.section.is_list()).map(Key::variable);
+    if variable.starts_with("TIDEGATE_WARM__") {
+        let remedy = "write [[warm]] in the configuration file";
+        return Problem::new("what is to be warmed cannot be set by variables", remedy);
+    }
     let remedy = match find_nearest(variable, known) {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "unset it: variables are called TIDEGATE_SECTION__KEY".to_owned(),

@@ -19,11 +19,12 @@ pub(super) enum Section {
     Logging,
     Site,
     Upstream,
+    Warm,
 }
 
 impl Section {
     /// All of them, in the order of the file.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Server,
         Self::ServerTls,
         Self::Storage,
@@ -32,6 +33,7 @@ impl Section {
         Self::Logging,
         Self::Site,
         Self::Upstream,
+        Self::Warm,
     ];
 
     /// The path of its table.
@@ -45,7 +47,13 @@ impl Section {
             Self::Logging => "logging",
             Self::Site => "site",
             Self::Upstream => "upstream",
+            Self::Warm => "warm",
         }
+    }
+
+    /// Whether it is a list of tables: `[[upstream]]`.
+    pub(super) const fn is_list(self) -> bool {
+        matches!(self, Self::Upstream | Self::Warm)
     }
 
     /// Its keys.
@@ -122,7 +130,7 @@ const USE_LOCAL: &str = "remove it: blobs are kept under storage.path";
 const USE_IN_PROCESS: &str = "remove it: events stay in the process";
 
 use Item::{Address, Choice, Count, Flag, Path, Secret, Size, Text, Unsupported, Url};
-use Section::{Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream};
+use Section::{Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, Warm};
 
 /// Every key, in the order of the file.
 pub(super) static KEYS: &[Key] = &[
@@ -259,6 +267,14 @@ pub(super) static KEYS: &[Key] = &[
     )
     .or("4s"),
     one(Upstream, "max_concurrent_requests", Count(1), "the most requests at once to one endpoint").or("64"),
+    list(Warm, "images", Text(checks::image_pattern), "images, or globs over their tags, to have here"),
+    list(Warm, "platforms", Text(checks::platform), "platforms; else [[upstream]] or [site] says").or(""),
+    one(Warm, "referrers", Flag, "whether signatures and other referrers are fetched, too").or("true"),
+    one(Warm, "every", Item::Duration(Duration::from_mins(1)), "how long after the last time"),
+    one(Warm, "daily", Text(checks::day_time), "at which time of the day, instead of every"),
+    one(Warm, "window", Text(checks::day_window), "the part of the day in which it may be fetched"),
+    one(Warm, "bandwidth", Size(KIB), "the most bytes a second"),
+    one(Warm, "concurrency", Count(1), "the most blobs at once").or("4"),
 ];
 
 /// The candidate that is most like `word`, where one is like enough to be meant.

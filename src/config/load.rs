@@ -71,7 +71,10 @@ impl Config {
         environment::read(&sources.environment, &mut settings, &mut faults);
         read_flags(&sources.flags, &mut settings, &mut faults);
         fill_known(&mut settings);
-        settings.single.fill_defaults(|section| section != Section::Upstream);
+        settings.single.fill_defaults(|section| !section.is_list());
+        for warm in &mut settings.warm {
+            warm.fill_defaults(|section| section == Section::Warm);
+        }
         for upstream in &mut settings.upstreams {
             upstream.fill_defaults(|section| section == Section::Upstream);
         }

@@ -7,6 +7,7 @@
 //! Relative paths are relative to the working directory, wherever they are written.
 
 mod assemble;
+mod assemble_warm;
 mod builtin;
 mod checks;
 mod difference;
@@ -29,6 +30,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod upstream;
+mod warm;
 
 pub use difference::Difference;
 pub use fault::{Fault, Faults, Origin, Position};
@@ -41,6 +43,12 @@ pub use settings::Settings;
 pub use show::Entry;
 pub use storage::StorageConfig;
 pub use upstream::{Credentials, Freshness, UpstreamConfig};
+pub use warm::{WarmConfig, WarmSchedule};
+
+/// Parses a size as keys have it, such as `10MiB`; the error says what is wrong and the remedy.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    quantity::parse_size(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))
+}
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -55,4 +63,6 @@ pub struct Config {
     pub site_name: String,
     /// `[[upstream]]`, in order; at most one is the default.
     pub upstreams: Vec<UpstreamConfig>,
+    /// `[[warm]]`, in order.
+    pub warm: Vec<WarmConfig>,
 }

@@ -36,6 +36,7 @@ pub(super) struct Table {
 pub struct Settings {
     pub(super) single: Table,
     pub(super) upstreams: Vec<Table>,
+    pub(super) warm: Vec<Table>,
 }
 
 impl Value {

@@ -26,11 +26,14 @@ impl Settings {
     /// The effective configuration as TOML that could be loaded again, but for its secrets.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
-        for section in Section::ALL.into_iter().filter(|section| *section != Section::Upstream) {
+        for section in Section::ALL.into_iter().filter(|section| !section.is_list()) {
             write_table(&mut text, &format!("[{}]", section.path()), section, &self.single);
         }
         for table in &self.upstreams {
             write_table(&mut text, "[[upstream]]", Section::Upstream, table);
+        }
+        for table in &self.warm {
+            write_table(&mut text, "[[warm]]", Section::Warm, table);
         }
         text
     }
@@ -39,12 +42,15 @@ impl Settings {
     pub fn entries(&self) -> Vec<Entry> {
         let single = Section::ALL
             .into_iter()
-            .filter(|section| *section != Section::Upstream)
+            .filter(|section| !section.is_list())
             .flat_map(|section| table_entries(section, section.path(), &self.single));
-        let upstreams = self.upstreams.iter().enumerate().flat_map(|(index, table)| {
-            table_entries(Section::Upstream, &format!("upstream[{index}]"), table)
+        let lists = [(Section::Upstream, &self.upstreams), (Section::Warm, &self.warm)];
+        let listed = lists.into_iter().flat_map(|(section, tables)| {
+            tables.iter().enumerate().flat_map(move |(index, table)| {
+                table_entries(section, &format!("{}[{index}]", section.path()), table)
+            })
         });
-        single.chain(upstreams).collect()
+        single.chain(listed).collect()
     }
 }
 
