@@ -42,6 +42,9 @@ const LISTING_PERIOD: Duration = Duration::from_hours(1);
 /// How long a listing that upstream did not renew can still serve: 30 days, in milliseconds.
 const LISTING_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
 
+/// How often it is looked whether something is due to be warmed.
+const WARM_PERIOD: Duration = Duration::from_secs(30);
+
 /// How often images are counted when nothing is known to have changed.
 const SURVEY_PERIOD: Duration = Duration::from_mins(10);
 
@@ -117,6 +120,10 @@ impl App {
         spawn_workers(&tasks, &parts, &evictor, &uses);
         spawn_listing_worker(&tasks, &registry, parts.clone());
         spawn_survey_worker(&tasks, &registry, clock.clone());
+        registry.replace_warm_schedule(&config.warm);
+        // Before anybody can ask for a job of before.
+        registry.resume_warm().await;
+        spawn_warm_worker(&tasks, &registry, clock.clone());
         spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
@@ -232,6 +239,7 @@ impl Reload<'_> {
         }
         self.log.set_level(&config.logging.level)?;
         self.registry.replace_names(names);
+        self.registry.replace_warm_schedule(&config.warm);
         self.evictor.set_budget(config.storage.max_size_bytes);
         Ok(())
     }
@@ -291,6 +299,18 @@ fn spawn_survey_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
         async move { registry.survey_images().await }
     });
     survey.nudged_by(signal).spawn(tasks, clock);
+}
+
+fn spawn_warm_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
+    let registry = registry.clone();
+    let warm = Worker::new("warm-schedule", WARM_PERIOD, move || {
+        let registry = registry.clone();
+        async move {
+            registry.begin_due_warm().await;
+            Ok::<_, std::convert::Infallible>(())
+        }
+    });
+    warm.spawn(tasks, clock);
 }
 
 fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {

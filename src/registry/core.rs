@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 
 use super::Want;
+use super::ahead::Turns;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
 use super::image::Survey;
@@ -13,6 +14,7 @@ use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::offline::Wishes;
 use super::repository::Names;
+use super::warm::Warmer;
 use crate::blobs::{BlobError, Blobs};
 use crate::events::Events;
 use crate::metadata::{AccessProof, ContentKind, MetadataError, NodeIndex, RepositoryId};
@@ -41,6 +43,9 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     pub(super) fills: Fills,
     pub(super) images: Survey,
+    /// Whose turn it is to fetch ahead of time.
+    pub(super) turns: Turns,
+    pub(super) warmer: Warmer,
     pub(super) manifest_flights: SingleFlight<(Question, Want), super::manifest::Answer>,
     /// Whether a repository has a blob, and how large it is there.
     pub(super) probe_flights: SingleFlight<(RepositoryId, Digest), Result<Option<u64>, UpstreamError>>,

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::RegistryError;
 use super::core::Core;
+use super::pace::Pace;
 use super::repository::Repository;
 use super::stored::open_whole;
 use super::transfer::Transfer;
@@ -36,6 +38,17 @@ pub(super) struct Fill {
     /// The repository whose upstream gives the bytes.
     pub(super) repository: RepositoryId,
     progress: watch::Receiver<Progress>,
+    /// Cancelled when a client waits for it: then it is slowed by nothing.
+    hurry: CancellationToken,
+}
+
+/// On whose behalf a fill is begun.
+#[derive(Clone, Debug)]
+pub(super) enum Errand {
+    /// A client waits for it.
+    Client,
+    /// The node has it fetched ahead of time, perhaps not faster than so.
+    Ahead(Option<Arc<Pace>>),
 }
 
 /// How far a fill has come.
@@ -96,21 +109,38 @@ impl Fills {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Joins the running fill of a digest, or starts one from `repository`. Says whether it started.
+    /// Joins the running fill of a digest, or starts one from `repository`, for a client. Says whether it
+    /// started.
     pub(super) fn join_or_start(
         core: &Arc<Core>,
         repository: &Repository,
         digest: &Digest,
         size_bytes: Option<u64>,
     ) -> (Arc<Fill>, bool) {
+        Self::run_errand(core, repository, digest, size_bytes, &Errand::Client)
+    }
+
+    /// The same on anybody's behalf. A client that joins a fill makes it as fast as it can be.
+    pub(super) fn run_errand(
+        core: &Arc<Core>,
+        repository: &Repository,
+        digest: &Digest,
+        size_bytes: Option<u64>,
+        errand: &Errand,
+    ) -> (Arc<Fill>, bool) {
         let mut fills = core.fills.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fill) = fills.get(digest) {
+            if matches!(errand, Errand::Client) {
+                fill.hurry.cancel();
+            }
             return (Arc::clone(fill), false);
         }
         let progress =
             Progress { phase: Phase::Asking, size_bytes, written_bytes: 0, file: None, is_from_store: false };
         let (sender, receiver) = watch::channel(progress);
-        let fill = Arc::new(Fill { repository: repository.id.clone(), progress: receiver });
+        let hurry = CancellationToken::new();
+        let fill =
+            Arc::new(Fill { repository: repository.id.clone(), progress: receiver, hurry: hurry.clone() });
         fills.insert(*digest, Arc::clone(&fill));
         drop(fills);
         let run = Run {
@@ -118,6 +148,11 @@ impl Fills {
             repository: repository.clone(),
             digest: *digest,
             progress: Arc::new(sender),
+            pace: match errand {
+                Errand::Client => None,
+                Errand::Ahead(pace) => pace.clone(),
+            },
+            hurry,
         };
         let shutdown = core.tasks.shutdown_token().clone();
         core.tasks.spawn(async move {
@@ -163,6 +198,32 @@ impl Fill {
     }
 }
 
+impl Fill {
+    /// How many bytes upstream has given so far; `None` where the blob was here already.
+    pub(super) fn fetched_bytes(&self) -> Option<u64> {
+        let progress = self.progress.borrow();
+        (!progress.is_from_store).then_some(progress.written_bytes)
+    }
+
+    /// Waits until the fill has ended: its content is kept, or why it is not. `saw` is told how many bytes have
+    /// come.
+    pub(super) async fn ended(&self, mut saw: impl FnMut(u64)) -> Result<(), FillFailure> {
+        let mut progress = self.progress.clone();
+        loop {
+            let is_over = progress.changed().await.is_err();
+            let now = progress.borrow_and_update().clone();
+            saw(now.written_bytes);
+            match now.phase {
+                Phase::Failed(failure) => return Err(failure),
+                // Verified is not yet durable: the task ends when it is.
+                Phase::Verified if is_over => return Ok(()),
+                _ if is_over => return Err(FillFailure::Vanished),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Takes the fill off the list when its task ends, however it ends.
 struct Listed {
     core: Arc<Core>,
@@ -181,6 +242,8 @@ struct Run {
     repository: Repository,
     digest: Digest,
     progress: Arc<watch::Sender<Progress>>,
+    pace: Option<Arc<Pace>>,
+    hurry: CancellationToken,
 }
 
 impl Run {
@@ -239,8 +302,12 @@ impl Run {
             if limit_bytes.is_some_and(|limit| fetched_bytes > limit) {
                 return Err(FillFailure::TooLarge);
             }
+            let part_bytes = part.len();
             if queue.send(part).await.is_err() {
                 return Ok(());
+            }
+            if let Some(pace) = &self.pace {
+                self.hurry.run_until_cancelled(pace.take(part_bytes)).await;
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::WarmedState;
+use super::ahead::Reason;
 use crate::blobs::BlobError;
 
 /// Counters of the use cases.
@@ -14,6 +16,8 @@ pub struct RegistryMetrics {
     tags_deleted: IntCounterVec,
     images: IntGaugeVec,
     images_missing_bytes: IntGauge,
+    ahead_bytes: IntCounterVec,
+    images_warmed: IntCounterVec,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -64,8 +68,22 @@ impl RegistryMetrics {
             "Bytes at least that images known here lack to be complete; shared blobs count each time",
         )?;
         registry.register(Box::new(images_missing_bytes.clone()))?;
+        let ahead_bytes = IntCounterVec::new(
+            Opts::new("ahead_bytes_total", "Bytes of blobs fetched before any client asked, by why"),
+            &["why"],
+        )?;
+        registry.register(Box::new(ahead_bytes.clone()))?;
+        let images_warmed = IntCounterVec::new(
+            Opts::new("images_warmed_total", "Images that jobs of warming were done with, by how it went"),
+            &["state"],
+        )?;
+        registry.register(Box::new(images_warmed.clone()))?;
         for state in ["complete", "incomplete"] {
             images.with_label_values(&[state]);
+            images_warmed.with_label_values(&[state]);
+        }
+        for reason in [Reason::Warm, Reason::Prefetch] {
+            ahead_bytes.with_label_values(&[reason.as_str()]);
         }
         for place in ["fill", "transfer", "manifest", "store"] {
             integrity_failures.with_label_values(&[place]);
@@ -81,6 +99,8 @@ impl RegistryMetrics {
             tags_deleted,
             images,
             images_missing_bytes,
+            ahead_bytes,
+            images_warmed,
         })
     }
 
@@ -104,6 +124,17 @@ impl RegistryMetrics {
         self.images.with_label_values(&["complete"]).set(gauge(complete));
         self.images.with_label_values(&["incomplete"]).set(gauge(incomplete));
         self.images_missing_bytes.set(gauge(missing_bytes));
+    }
+
+    pub(super) fn fetched_ahead(&self, reason: Reason, bytes: u64) {
+        self.ahead_bytes.with_label_values(&[reason.as_str()]).inc_by(bytes);
+    }
+
+    /// Counts an image that a job is done with, whether it was complete before or is now.
+    pub(super) fn image_warmed(&self, state: WarmedState) {
+        if matches!(state, WarmedState::Complete | WarmedState::Incomplete) {
+            self.images_warmed.with_label_values(&[state.as_str()]).inc();
+        }
     }
 
     pub(super) fn index_failed(&self) {

@@ -1,6 +1,7 @@
 //! The use cases: what the product does, without HTTP or SQL.
 
 mod acquire;
+mod ahead;
 mod blob;
 mod core;
 mod deletion;
@@ -17,6 +18,7 @@ mod memory;
 mod memory_blobs;
 mod metrics;
 mod offline;
+mod pace;
 mod patience;
 mod pull_blob;
 mod rebuild;
@@ -26,6 +28,7 @@ mod served;
 mod stored;
 mod transfer;
 mod upkeep;
+mod warm;
 
 use std::sync::{Arc, Mutex};
 
@@ -43,10 +46,12 @@ pub use rebuild::{Rebuild, Rebuilt};
 pub use repository::{Names, Repository, Spelling};
 pub use served::{CacheResult, Served, StaleCause, Staleness};
 pub use upkeep::{CacheParts, UpkeepError};
+pub use warm::{WarmError, WarmOrder, WarmRequest, WarmState, WarmStatus, WarmedImage, WarmedState};
 
 use self::core::Core;
 use crate::auth::RequestContext;
 use crate::blobs::Blobs;
+use crate::config::WarmConfig;
 use crate::events::{Event, Events};
 use crate::metadata::NodeIndex;
 use crate::oci::{AcceptClass, Digest, MediaType, RangeSet, Reference};
@@ -147,6 +152,8 @@ impl Registry {
             memory: memory::Memory::new(memory_bytes, clock.clone()),
             fills: fill::Fills::default(),
             images: image::Survey::default(),
+            turns: ahead::Turns::default(),
+            warmer: warm::Warmer::default(),
             makes_room: Arc::default(),
             manifest_flights: SingleFlight::new(tasks.clone()),
             probe_flights: SingleFlight::new(tasks.clone()),
@@ -225,6 +232,44 @@ impl Registry {
         query: &ImageQuery,
     ) -> Result<ImageList, RegistryError> {
         image::list(&self.0, context, query).await
+    }
+
+    /// Begins to make images complete, and says how the job is called. It goes on in a later process where
+    /// this one ends first.
+    ///
+    /// Errors: an image is of no configured registry, or excluded.
+    pub async fn warm(&self, order: WarmOrder) -> Result<String, WarmError> {
+        warm::start(&self.0, order).await
+    }
+
+    /// How all jobs do that make images complete; of those that are over, the latest.
+    pub fn list_warm(&self) -> Vec<WarmStatus> {
+        warm::list(&self.0)
+    }
+
+    /// How one of them does.
+    pub fn find_warm(&self, id: &str) -> Option<WarmStatus> {
+        warm::find(&self.0, id)
+    }
+
+    /// Stops one of them; what it fetched stays. `false` where there is none of that name.
+    pub fn cancel_warm(&self, id: &str) -> bool {
+        warm::cancel(&self.0, id)
+    }
+
+    /// Takes up the orders that an earlier process did not finish.
+    pub async fn resume_warm(&self) {
+        warm::resume(&self.0).await;
+    }
+
+    /// Replaces what is to be warmed on a schedule.
+    pub fn replace_warm_schedule(&self, configs: &[WarmConfig]) {
+        warm::replace(&self.0, configs);
+    }
+
+    /// Begins what is due of it.
+    pub async fn begin_due_warm(&self) {
+        warm::begin_due(&self.0).await;
     }
 
     /// Counts images for the metrics; [`Self::survey_signal`] tells when that is wanted.

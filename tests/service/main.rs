@@ -29,3 +29,4 @@ mod ranges;
 mod rights;
 mod routing;
 mod tokens;
+mod warm;

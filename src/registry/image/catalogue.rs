@@ -93,9 +93,18 @@ impl<'a> Catalogue<'a> {
             tags,
             digest,
             platforms: walk.platforms,
+            stored: walk.stored,
             stored_bytes: walk.stored_bytes,
             missing: walk.missing,
         })
+    }
+
+    /// Counts these platforms instead of what the configuration says, where there are any.
+    pub(in crate::registry) fn want(mut self, platforms: &[Platform]) -> Self {
+        if !platforms.is_empty() {
+            self.wanted = platforms.to_vec();
+        }
+        self
     }
 
     /// Finds a manifest that is here, and whole.

@@ -35,7 +35,9 @@ pub struct Image {
     pub digest: Digest,
     /// The platforms of an index that count; none for an image that is no index.
     pub platforms: Vec<Platform>,
-    /// How much of it is here, in bytes.
+    /// What of it is here.
+    pub stored: Vec<Digest>,
+    /// How much that is, in bytes.
     pub stored_bytes: u64,
     /// What is not.
     pub missing: Vec<Missing>,

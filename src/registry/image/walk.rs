@@ -10,6 +10,7 @@ use crate::oci::{Descriptor, Digest, MediaType, Platform};
 #[derive(Default)]
 pub(super) struct Walk {
     pub(super) platforms: Vec<Platform>,
+    pub(super) stored: Vec<Digest>,
     pub(super) stored_bytes: u64,
     pub(super) missing: Vec<Missing>,
     seen: HashSet<Digest>,
@@ -50,6 +51,7 @@ impl Walk {
             self.missing.push(Missing { part, digest, size_bytes, platform });
             return Ok(());
         };
+        self.stored.push(step.digest);
         self.stored_bytes += node.size_bytes;
         for blob in node.manifest.blobs.iter().filter(|blob| !is_elsewhere(&blob.media_type)) {
             self.look_for(catalogue, blob, step.platform.as_ref()).await;
@@ -71,6 +73,7 @@ impl Walk {
         }
         match catalogue.core.blobs.find_size(&blob.digest).await {
             Ok(Some(found)) if blob.size_bytes.is_none_or(|size_bytes| size_bytes == found) => {
+                self.stored.push(blob.digest);
                 self.stored_bytes += found;
             }
             _ => self.missing.push(Missing {

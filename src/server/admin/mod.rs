@@ -3,6 +3,7 @@
 mod health;
 mod images;
 mod offline;
+mod warm;
 
 use std::net::SocketAddr;
 
@@ -35,6 +36,9 @@ where
     match request.uri().path() {
         "/api/v1/offline" => offline::answer(registry, request, client).await,
         "/api/v1/cache/images" => images::answer(registry, request.method(), request.uri().query()).await,
+        path if path == warm::PATH || path.starts_with(warm::BELOW) => {
+            warm::answer(registry, request, client).await
+        }
         _ => admin.answer(&request).await,
     }
 }

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::{JSON, not_allowed, text};
@@ -25,8 +26,8 @@ struct Order {
     upstream: Option<String>,
 }
 
-/// Why nothing was switched.
-struct Refusal(StatusCode, String);
+/// Why nothing was done.
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 /// Answers GET, HEAD and PUT.
 pub(super) async fn answer<B>(
@@ -54,6 +55,25 @@ where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let order: Order = read_order(request, client, MAX_ORDER_BYTES).await?;
+    let wish = order.offline.map(|offline| if offline { Link::Offline } else { Link::Online });
+    registry.switch(order.upstream.as_deref(), wish).map_err(|error| match error {
+        RegistryError::UnknownRegistry(_) => Refusal(StatusCode::NOT_FOUND, error.to_string()),
+        other => Refusal(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
+    })
+}
+
+/// Reads an order, JSON of at most `limit_bytes`, of somebody who may give one.
+pub(super) async fn read_order<B, T>(
+    request: Request<B>,
+    client: SocketAddr,
+    limit_bytes: usize,
+) -> Result<T, Refusal>
+where
+    B: Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    T: DeserializeOwned,
+{
     require_local(request.headers(), client)?;
     let bad = |message: String| Refusal(StatusCode::BAD_REQUEST, message);
     let is_json = request
@@ -64,19 +84,14 @@ where
         let message = "the content type has to be application/json".to_owned();
         return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
-    let body = Limited::new(request.into_body(), MAX_ORDER_BYTES).collect().await;
+    let body = Limited::new(request.into_body(), limit_bytes).collect().await;
     let body: Bytes = body.map_err(|error| bad(format!("the body cannot be read: {error}")))?.to_bytes();
-    let order: Order = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
-    let wish = order.offline.map(|offline| if offline { Link::Offline } else { Link::Online });
-    registry.switch(order.upstream.as_deref(), wish).map_err(|error| match error {
-        RegistryError::UnknownRegistry(_) => Refusal(StatusCode::NOT_FOUND, error.to_string()),
-        other => Refusal(StatusCode::INTERNAL_SERVER_ERROR, other.to_string()),
-    })
+    serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))
 }
 
 /// Only who is on this machine may change anything, and no web page that somebody looks at there: there
 /// are no tokens for this API yet. What a proxy passed on may come from anywhere.
-fn require_local(headers: &HeaderMap, client: SocketAddr) -> Result<(), Refusal> {
+pub(super) fn require_local(headers: &HeaderMap, client: SocketAddr) -> Result<(), Refusal> {
     let is_forwarded = [FORWARDED, FORWARDED_FOR, VIA, ORIGIN].iter().any(|name| headers.contains_key(name));
     if client.ip().to_canonical().is_loopback() && !is_forwarded {
         return Ok(());

@@ -57,6 +57,11 @@ impl Tidegate {
         Client::new(self.process.admin)
     }
 
+    /// Where metrics, health and the API are.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.process.admin)
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.process.address
     }

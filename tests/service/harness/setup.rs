@@ -13,6 +13,7 @@ pub(crate) struct Setup {
     storage: Vec<String>,
     site: Vec<String>,
     sections: Vec<Section>,
+    more: String,
     data: Option<PathBuf>,
     listen: Option<String>,
     files: Vec<(String, String)>,
@@ -35,6 +36,12 @@ impl Setup {
 
     pub(crate) fn upstream(mut self, section: Section) -> Self {
         self.sections.push(section);
+        self
+    }
+
+    /// Further sections as they stand in the file, instead of those before.
+    pub(crate) fn more(mut self, text: &str) -> Self {
+        self.more = text.to_owned();
         self
     }
 
@@ -129,6 +136,7 @@ impl Setup {
         for section in &self.sections {
             section.write(&mut text);
         }
+        text.push_str(&self.more);
         write_file(directory, "tidegate.toml", &text);
     }
 }
