@@ -3,10 +3,12 @@
 //! Exit codes: 0 done, 1 failed, 2 bad usage or configuration. Data goes to standard output; faults,
 //! with their remedies, to standard error.
 
+mod admin_client;
 mod client_config;
 mod configuration;
 mod console;
 mod serve;
+mod warm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Prints the finished configuration for a client to use this server as a mirror.
     ClientConfig(client_config::ClientConfigArguments),
+    /// Has a running server fetch images ahead of time, whole.
+    Warm(warm::WarmArguments),
 }
 
 /// The file that a configuration comes from.
@@ -116,6 +120,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
+        Some(Command::Warm(arguments)) => warm::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

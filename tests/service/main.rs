@@ -30,3 +30,4 @@ mod rights;
 mod routing;
 mod tokens;
 mod warm;
+mod warm_command;
