@@ -8,8 +8,8 @@ use super::files::{self, FileKind};
 use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
-    Config, Credentials, Freshness, LogFormat, LoggingConfig, ServerConfig, StorageConfig, Timeouts,
-    TlsConfig, UpstreamConfig, assemble_warm,
+    Config, Credentials, Freshness, LogFormat, LoggingConfig, Prefetch, ServerConfig, StorageConfig,
+    Timeouts, TlsConfig, UpstreamConfig, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -183,6 +183,10 @@ impl Assembly<'_> {
                 .or_else(|| self.site.one(Section::Site, "offline"))
                 .unwrap_or(false),
             platforms: self.platforms(),
+            prefetch: match table.one::<String>(UPSTREAM, "prefetch")?.as_str() {
+                "layers" => Prefetch::Layers,
+                _ => Prefetch::Off,
+            },
             credentials: credentials?,
             ca_file,
             trusted_hosts: table.many(UPSTREAM, "trusted_hosts"),

@@ -182,6 +182,8 @@ pub(super) static KEYS: &[Key] = &[
     one(Upstream, "library_prefix", Flag, "whether nginx means library/nginx").or("false"),
     one(Upstream, "offline", Flag, "whether no packet may leave for it; else [site] says"),
     list(Upstream, "platforms", Text(checks::platform), "platforms that its images are to be complete for"),
+    one(Upstream, "prefetch", Choice(&["off", "layers"]), "what is fetched before clients ask for it")
+        .or("off"),
     one(Upstream, "username", Text(checks::not_empty), "user name towards the registry"),
     one(Upstream, "password", Secret, "password or token of that user"),
     one(Upstream, "password_file", Path, "file that holds the password, read anew when it changes"),

@@ -42,7 +42,7 @@ pub use server::{ServerConfig, TlsConfig};
 pub use settings::Settings;
 pub use show::Entry;
 pub use storage::StorageConfig;
-pub use upstream::{Credentials, Freshness, UpstreamConfig};
+pub use upstream::{Credentials, Freshness, Prefetch, UpstreamConfig};
 pub use warm::{WarmConfig, WarmSchedule};
 
 /// Parses a size as keys have it, such as `10MiB`; the error says what is wrong and the remedy.

@@ -465,6 +465,7 @@ default = false  # default
 library_prefix = false  # default
 # offline is not set: whether no packet may leave for it; else [site] says
 # platforms is not set: platforms that its images are to be complete for
+prefetch = "off"  # default
 # username is not set: user name towards the registry
 # password is not set: password or token of that user
 # password_file is not set: file that holds the password, read anew when it changes

@@ -25,6 +25,8 @@ pub struct UpstreamConfig {
     /// Platforms that its images are to be complete for: its own word, or else that of the site. Empty: those
     /// that were pulled here.
     pub platforms: Vec<Platform>,
+    /// What is fetched before clients ask for it.
+    pub prefetch: Prefetch,
     /// How this node identifies itself.
     pub credentials: Credentials,
     /// PEM file with further certificate authorities.
@@ -41,6 +43,15 @@ pub struct UpstreamConfig {
     pub timeouts: Timeouts,
     /// The most requests at once to one endpoint.
     pub max_concurrent_requests: usize,
+}
+
+/// What is fetched before clients ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Nothing.
+    Off,
+    /// The configuration and layers of a manifest that a client pulled and that was not here.
+    Layers,
 }
 
 /// How a node identifies itself to an upstream.

@@ -49,7 +49,15 @@ impl Turns {
     }
 }
 
-/// Fetches a blob that the repository has shown to have, unless it is here. `saw` is told how many of its
+/// A blob that was not here, nor on its way for anybody else.
+pub(super) struct Fetched {
+    /// How much that was, in bytes.
+    pub(super) bytes: u64,
+    /// Whether a client wanted it before it was all here.
+    pub(super) was_joined: bool,
+}
+
+/// Fetches a blob that the repository has shown to have, unless it is here (`None`). `saw` is told how many of its
 /// bytes are. Dropped at an await point, a fill that runs goes on.
 pub(super) async fn fetch(
     core: &Arc<Core>,
@@ -58,7 +66,7 @@ pub(super) async fn fetch(
     reason: Reason,
     pace: Option<Arc<Pace>>,
     saw: impl FnMut(u64),
-) -> Result<(), FillFailure> {
+) -> Result<Option<Fetched>, FillFailure> {
     let turns = core.turns.of(repository);
     // Never closed: an error would say so.
     let _turn = turns.acquire().await;
@@ -66,8 +74,9 @@ pub(super) async fn fetch(
     let errand = Errand::Ahead(pace);
     let (fill, started) = Fills::run_errand(core, repository, &blob.digest, blob.size_bytes, &errand);
     let ended = fill.ended(saw).await;
-    if started && let Some(bytes) = fill.fetched_bytes() {
+    let bytes = fill.fetched_bytes().filter(|_| started);
+    if let Some(bytes) = bytes {
         core.metrics.fetched_ahead(reason, bytes);
     }
-    ended
+    ended.map(|()| bytes.map(|bytes| Fetched { bytes, was_joined: fill.is_in_a_hurry() }))
 }

@@ -13,6 +13,7 @@ use super::image::Survey;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::offline::Wishes;
+use super::prefetch::Prefetches;
 use super::repository::Names;
 use super::warm::Warmer;
 use crate::blobs::{BlobError, Blobs};
@@ -45,6 +46,7 @@ pub(super) struct Core {
     pub(super) images: Survey,
     /// Whose turn it is to fetch ahead of time.
     pub(super) turns: Turns,
+    pub(super) prefetches: Prefetches,
     pub(super) warmer: Warmer,
     pub(super) manifest_flights: SingleFlight<(Question, Want), super::manifest::Answer>,
     /// Whether a repository has a blob, and how large it is there.

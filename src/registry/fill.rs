@@ -205,6 +205,11 @@ impl Fill {
         (!progress.is_from_store).then_some(progress.written_bytes)
     }
 
+    /// Whether a client waits, or waited, for it.
+    pub(super) fn is_in_a_hurry(&self) -> bool {
+        self.hurry.is_cancelled()
+    }
+
     /// Waits until the fill has ended: its content is kept, or why it is not. `saw` is told how many bytes have
     /// come.
     pub(super) async fn ended(&self, mut saw: impl FnMut(u64)) -> Result<(), FillFailure> {

@@ -18,6 +18,7 @@ pub struct RegistryMetrics {
     images_missing_bytes: IntGauge,
     ahead_bytes: IntCounterVec,
     images_warmed: IntCounterVec,
+    prefetch_used: IntCounter,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -78,6 +79,11 @@ impl RegistryMetrics {
             &["state"],
         )?;
         registry.register(Box::new(images_warmed.clone()))?;
+        let prefetch_used = IntCounter::new(
+            "prefetch_used_bytes_total",
+            "Bytes of prefetched blobs that a client asked for later; counted within seconds",
+        )?;
+        registry.register(Box::new(prefetch_used.clone()))?;
         for state in ["complete", "incomplete"] {
             images.with_label_values(&[state]);
             images_warmed.with_label_values(&[state]);
@@ -101,6 +107,7 @@ impl RegistryMetrics {
             images_missing_bytes,
             ahead_bytes,
             images_warmed,
+            prefetch_used,
         })
     }
 
@@ -128,6 +135,11 @@ impl RegistryMetrics {
 
     pub(super) fn fetched_ahead(&self, reason: Reason, bytes: u64) {
         self.ahead_bytes.with_label_values(&[reason.as_str()]).inc_by(bytes);
+    }
+
+    /// The counter of prefetched bytes that a client asked for.
+    pub(super) fn prefetch_used(&self) -> IntCounter {
+        self.prefetch_used.clone()
     }
 
     /// Counts an image that a job is done with, whether it was complete before or is now.

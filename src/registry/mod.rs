@@ -20,6 +20,7 @@ mod metrics;
 mod offline;
 mod pace;
 mod patience;
+mod prefetch;
 mod pull_blob;
 mod rebuild;
 mod referrers;
@@ -153,6 +154,7 @@ impl Registry {
             fills: fill::Fills::default(),
             images: image::Survey::default(),
             turns: ahead::Turns::default(),
+            prefetches: prefetch::Prefetches::default(),
             warmer: warm::Warmer::default(),
             makes_room: Arc::default(),
             manifest_flights: SingleFlight::new(tasks.clone()),

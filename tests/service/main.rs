@@ -24,6 +24,7 @@ mod manifests;
 mod offline;
 mod operations;
 mod outages;
+mod prefetch;
 mod protocol;
 mod ranges;
 mod rights;

@@ -23,12 +23,24 @@ pub struct UseLog {
     shards: [Mutex<Shard>; SHARDS],
     hasher: RandomState,
     nudge: Arc<Notify>,
+    /// Whose first use somebody wants to hear of.
+    watched: Mutex<HashMap<Digest, OnUse>>,
 }
+
+/// What is done at the first use of an item.
+pub(in crate::registry) type OnUse = Box<dyn FnOnce() + Send>;
 
 impl UseLog {
     /// An empty log of content in `index`.
     pub fn new(index: Arc<dyn NodeIndex>, clock: Clock) -> Self {
-        Self { index, clock, shards: Default::default(), hasher: RandomState::new(), nudge: Arc::default() }
+        Self {
+            index,
+            clock,
+            shards: Default::default(),
+            hasher: RandomState::new(),
+            nudge: Arc::default(),
+            watched: Mutex::default(),
+        }
     }
 
     /// The signal that a flush is wanted before its time: the log fills up.
@@ -48,6 +60,25 @@ impl UseLog {
         }
     }
 
+    /// Has something done when an item is next used, as the flush after that finds it. When too many are
+    /// watched, it is not done.
+    pub(in crate::registry) fn watch(&self, digest: &Digest, on_use: OnUse) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.len() < MOST_WATCHED {
+            watched.insert(*digest, on_use);
+        }
+    }
+
+    fn tell_of(&self, uses: &[ContentUse]) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.is_empty() {
+            return;
+        }
+        for on_use in uses.iter().filter_map(|used| watched.remove(&used.digest)) {
+            on_use();
+        }
+    }
+
     /// Writes all noted uses to the index; returns how many. Uses that could not be written are
     /// noted again. Dropped at an await point, it may lose the uses of one shard.
     pub async fn flush(&self) -> Result<u64> {
@@ -56,6 +87,7 @@ impl UseLog {
             let taken = std::mem::take(&mut *lock(shard));
             let uses: Vec<_> =
                 taken.into_iter().map(|(digest, used_at)| ContentUse { digest, used_at }).collect();
+            self.tell_of(&uses);
             for (position, batch) in uses.chunks(BATCH).enumerate() {
                 if let Err(error) = self.index.record_uses(batch).await {
                     put_back(shard, &uses[position * BATCH..]);
@@ -103,6 +135,9 @@ const SHARDS: usize = 16;
 
 /// The most items a shard notes: about 1.5 MiB for all shards together.
 const SHARD_ITEMS: usize = 1024;
+
+/// The most items whose first use is waited for: half a megabyte.
+const MOST_WATCHED: usize = 4096;
 
 /// How many uses are written in one transaction: it holds up other writers for some milliseconds.
 const BATCH: usize = 256;

@@ -14,8 +14,9 @@ use super::deletion;
 use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
 use super::patience;
+use super::prefetch;
 use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, StaleCause, Staleness, Want};
-use crate::auth::{RequestContext, policy};
+use crate::auth::{Actor, RequestContext, policy};
 use crate::metadata::{ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
@@ -45,8 +46,13 @@ pub(super) async fn pull(
     want: Want,
 ) -> Result<PulledManifest, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
-    let pull =
-        Pull { core: Arc::clone(core), repository: repository.clone(), reference: reference.clone(), want };
+    let pull = Pull {
+        core: Arc::clone(core),
+        repository: repository.clone(),
+        reference: reference.clone(),
+        want,
+        is_for_client: context.actor != Actor::System,
+    };
     match reference {
         Reference::Digest(digest) => pull.by_digest(digest).await,
         Reference::Tag(tag) => pull.by_tag(tag, class).await,
@@ -61,7 +67,13 @@ pub(super) async fn find_known(
     error: &UpstreamError,
 ) -> Option<PulledManifest> {
     let (core, repository) = (Arc::clone(core), repository.clone());
-    let pull = Pull { core, repository, reference: Reference::Tag(tag.clone()), want: Want::Body };
+    let pull = Pull {
+        core,
+        repository,
+        reference: Reference::Tag(tag.clone()),
+        want: Want::Body,
+        is_for_client: false,
+    };
     let known = pull.find_observation(tag, &AcceptClass::Any).await?;
     let clocks = pull.repository.upstream.config().freshness;
     let served = match judge(pull.core.clock.now(), known.checked_at, &clocks) {
@@ -80,6 +92,8 @@ struct Pull {
     repository: Repository,
     reference: Reference,
     want: Want,
+    /// Whether a client gets the answer, which may want what the manifest lists next.
+    is_for_client: bool,
 }
 
 impl Pull {
@@ -326,7 +340,12 @@ impl Pull {
         };
         let served = Served { stored: found.stored, ..self.served(result) };
         match &found.manifest {
-            Some(manifest) => self.answer_stored(manifest, served),
+            Some(manifest) => {
+                if self.is_for_client && result == CacheResult::Miss && self.want == Want::Body {
+                    prefetch::follow_up(&self.core, &self.repository, manifest);
+                }
+                self.answer_stored(manifest, served)
+            }
             None => head_only(&found.observation, served),
         }
     }

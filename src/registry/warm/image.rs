@@ -161,7 +161,7 @@ impl Warming<'_> {
         };
         let pace = self.job.pace.clone();
         let fetched = ahead::fetch(self.core, self.repository, &blob, Reason::Warm, pace, saw).await;
-        fetched.map_err(|failure| match failure {
+        fetched.map(drop).map_err(|failure| match failure {
             FillFailure::TooLarge => {
                 Trouble::Lasting(format!("blob {} is larger than storage.max_size", blob.digest))
             }

@@ -24,7 +24,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::{Credentials, Freshness, Timeouts};
+use crate::config::{Credentials, Freshness, Prefetch, Timeouts};
 use crate::oci::{AcceptClass, Algorithm, Reference, RepositoryName};
 use crate::runtime::Timestamp;
 
@@ -163,6 +163,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
         library_prefix: false,
         offline: false,
         platforms: Vec::new(),
+        prefetch: Prefetch::Off,
         credentials: Credentials::Anonymous,
         ca_file: None,
         trusted_hosts: vec![],

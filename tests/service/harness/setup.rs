@@ -41,7 +41,7 @@ impl Setup {
 
     /// Further sections as they stand in the file, instead of those before.
     pub(crate) fn more(mut self, text: &str) -> Self {
-        self.more = text.to_owned();
+        text.clone_into(&mut self.more);
         self
     }
 
