@@ -36,16 +36,18 @@ impl Reason {
     }
 }
 
-/// The turns of each upstream, by its name.
+/// The turns of each upstream, by its name and how many they are: a reload may change that.
 #[derive(Default)]
-pub(super) struct Turns(Mutex<HashMap<Arc<str>, Arc<Semaphore>>>);
+pub(super) struct Turns(Mutex<TurnsByUpstream>);
+
+type TurnsByUpstream = HashMap<(Arc<str>, usize), Arc<Semaphore>>;
 
 impl Turns {
     fn of(&self, repository: &Repository) -> Arc<Semaphore> {
         let most = (repository.upstream.config().max_concurrent_requests / SHARE).max(1);
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Arc::clone(turns.entry(Arc::clone(&repository.id.upstream)).or_insert_with(new))
+        Arc::clone(turns.entry((Arc::clone(&repository.id.upstream), most)).or_insert_with(new))
     }
 }
 

@@ -107,20 +107,27 @@ async fn images_that_lose_a_part_are_incomplete_at_once() {
     let multi = Multi::add(&upstream);
     let setup = Setup::new().upstream(Section::hub(&upstream)).with_log("was altered");
     let mut tidegate = setup.start().await;
+    // Both: one of them is this machine's own, which is wanted in any case.
     multi.pull(&tidegate, &multi.amd64).await;
+    multi.pull(&tidegate, &multi.arm64).await;
     assert_eq!(missing(&tidegate).await, []);
+    assert_eq!(images(&tidegate, "incomplete").await, [] as [Value; 0]);
     let layer = &multi.amd64.layers[1];
     std::fs::remove_file(tidegate.stored_path(&layer.digest)).unwrap();
     assert_eq!(missing(&tidegate).await, [blob_of(layer)]);
     let short = &multi.amd64.layers[0];
     std::fs::write(tidegate.stored_path(&short.digest), b"short").unwrap();
     assert_eq!(missing(&tidegate).await.len(), 2);
-    // Also the platform whose manifest is damaged stays wanted, over a restart.
-    std::fs::write(tidegate.stored_path(&multi.amd64.manifest.digest), b"{}").unwrap();
+    // Also platforms whose manifests are damaged stay wanted, over a restart.
+    for image in [&multi.amd64, &multi.arm64] {
+        std::fs::write(tidegate.stored_path(&image.manifest.digest), b"{}").unwrap();
+    }
     tidegate.restart().await;
+    let manifest = |image: &Image| ("manifest".to_owned(), image.manifest.digest.clone());
+    let mut expected = [manifest(&multi.amd64), manifest(&multi.arm64)];
+    expected.sort();
     for _ in 0..2 {
-        let manifest = ("manifest".to_owned(), multi.amd64.manifest.digest.clone());
-        assert_eq!(missing(&tidegate).await, [manifest]);
+        assert_eq!(missing(&tidegate).await, expected);
     }
     until_counted(&tidegate, 0.0, 1.0).await;
     std::fs::remove_file(tidegate.stored_path(&multi.index.digest)).unwrap();

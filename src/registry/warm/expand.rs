@@ -39,7 +39,7 @@ pub(super) async fn expand(core: &Arc<Core>, job: &Job) -> Vec<Target> {
         match pattern.selector() {
             Selector::One(reference) => targets.push(Target::new(&name, repository, reference.clone())),
             Selector::Tags(pattern) => {
-                match job.persist(core, || find_tags(core, &repository, pattern)).await {
+                match job.persist(&core.clock, || find_tags(core, &repository, pattern)).await {
                     Ok(tags) if tags.is_empty() => {
                         let reason = "no tag matches".to_owned();
                         targets.push(Target::failed(format!("{name}:{pattern}"), reason));

@@ -42,7 +42,7 @@ pub(super) async fn make_complete(
     let warming = Warming { core, job, place, repository, reference };
     let (mut backoff, mut tries, mut least_missing) = (pauses(), 0, usize::MAX);
     loop {
-        job.wait_turn(core).await;
+        job.wait_turn(&core.clock).await;
         job.update(place, |image| image.state = WarmedState::Running);
         let (trouble, missing) = match warming.round().await {
             Ok(()) => {
@@ -129,7 +129,7 @@ impl Warming<'_> {
             missing.into_iter().partition(|missing| missing.part == Part::Blob);
         let mut troubles = Vec::new();
         for manifest in manifests {
-            self.job.wait_turn(self.core).await;
+            self.job.wait_turn(&self.core.clock).await;
             if let Err(error) = self.pull(&Reference::Digest(manifest.digest)).await {
                 troubles.push(error.into());
             }
@@ -143,7 +143,7 @@ impl Warming<'_> {
     async fn fetch_blob(&self, missing: Missing) -> Result<(), Trouble> {
         // Never closed: an error would say so.
         let _permit = self.job.blobs.acquire().await;
-        self.job.wait_turn(self.core).await;
+        self.job.wait_turn(&self.core.clock).await;
         let blob = Descriptor {
             media_type: MediaType::OCTET_STREAM,
             digest: missing.digest,

@@ -15,7 +15,7 @@ use crate::oci::Reference;
 use crate::registry::core::Core;
 use crate::registry::pace::Pace;
 use crate::registry::{RegistryError, Repository};
-use crate::runtime::{Backoff, Timestamp};
+use crate::runtime::{Backoff, Clock, Timestamp};
 
 /// How often something is tried without any progress in between.
 pub(super) const MOST_TRIES: u32 = 8;
@@ -199,9 +199,9 @@ impl Job {
     }
 
     /// Waits until the window is open and upstream wants no pause.
-    pub(super) async fn wait_turn(&self, core: &Core) {
+    pub(super) async fn wait_turn(&self, clock: &Clock) {
         loop {
-            let closed = self.order.window.map_or(Duration::ZERO, |window| window.wait(core.clock.now()));
+            let closed = self.order.window.map_or(Duration::ZERO, |window| window.wait(clock.now()));
             if !closed.is_zero() {
                 tokio::time::sleep(closed.min(LONGEST_NAP)).await;
                 continue;
@@ -222,14 +222,14 @@ impl Job {
     }
 
     /// Tries again and again while that may help; the error says why it did not.
-    pub(super) async fn persist<T, W>(&self, core: &Core, work: impl Fn() -> W) -> Result<T, String>
+    pub(super) async fn persist<T, W>(&self, clock: &Clock, work: impl Fn() -> W) -> Result<T, String>
     where
         W: Future<Output = Result<T, RegistryError>>,
     {
         let mut backoff = pauses();
         let mut tries = 0;
         loop {
-            self.wait_turn(core).await;
+            self.wait_turn(clock).await;
             let error = match work().await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
@@ -299,5 +299,70 @@ impl WarmedImage {
         let state = if reason.is_some() { WarmedState::Incomplete } else { WarmedState::Waiting };
         let name = target.name.clone();
         Self { name, state, reason, stored_bytes: 0, total_bytes: 0, fetched_bytes: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::upstream::UpstreamError;
+
+    fn job(order: &str) -> Job {
+        Job::new("id".to_owned(), WarmOrder::from_json(order).unwrap(), Timestamp::default())
+    }
+
+    fn throttled(pause: Duration) -> RegistryError {
+        let retry_after = Some(pause);
+        let source = UpstreamError::Throttled { upstream: "hub.test".to_owned(), retry_after };
+        RegistryError::Throttled { retry_after, source }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_is_throttled_pauses_as_a_whole_and_as_long_as_is_asked() {
+        let (job, clock) = (job(r#"{"images":["a"]}"#), Clock::manual(Timestamp::default()));
+        let (begun, tries) = (Instant::now(), Cell::new(0));
+        let work = || {
+            tries.set(tries.get() + 1);
+            let is_first = tries.get() == 1;
+            async move { if is_first { Err(throttled(Duration::from_mins(10))) } else { Ok(()) } }
+        };
+        job.persist(&clock, work).await.unwrap();
+        assert_eq!(tries.get(), 2);
+        assert!(begun.elapsed() >= Duration::from_mins(10), "{:?}", begun.elapsed());
+        job.hold(Duration::from_hours(100));
+        let begun = Instant::now();
+        job.wait_turn(&clock).await;
+        assert_eq!(begun.elapsed(), LONGEST_HOLD, "absurd values are capped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_help_is_not_tried_again_and_what_may_only_so_often() {
+        let (job, clock) = (job(r#"{"images":["a"]}"#), Clock::manual(Timestamp::default()));
+        for (error, most) in
+            [(RegistryError::ManifestUnknown("1".to_owned()), 1), (throttled(Duration::ZERO), MOST_TRIES)]
+        {
+            let tries = Cell::new(0);
+            let work = || {
+                tries.set(tries.get() + 1);
+                let error = error.clone();
+                async move { Err::<(), _>(error) }
+            };
+            let reason = job.persist(&clock, work).await.unwrap_err();
+            assert_eq!(tries.get(), most, "{reason}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_closed_window_is_waited_for() {
+        let job = job(r#"{"images":["a"],"window":"00:10-00:20"}"#);
+        let clock = Clock::manual(Timestamp::default());
+        let mut waits = Box::pin(job.wait_turn(&clock));
+        assert!(tokio::time::timeout(Duration::from_hours(1), &mut waits).await.is_err());
+        assert_eq!(job.status(clock.now()).state, WarmState::Waiting);
+        clock.advance(Duration::from_mins(10));
+        assert!(tokio::time::timeout(LONGEST_NAP, waits).await.is_ok());
+        assert_eq!(job.status(clock.now()).state, WarmState::Running);
     }
 }
