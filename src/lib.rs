@@ -12,6 +12,7 @@ pub mod config;
 pub mod telemetry;
 // ---
 pub mod blobs;
+pub mod bundle;
 pub mod events;
 pub mod metadata;
 pub mod upstream;

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["oci", "runtime"],
     &["config"],
     &["telemetry"],
-    &["blobs", "events", "metadata", "upstream"],
+    &["blobs", "bundle", "events", "metadata", "upstream"],
     &["auth"],
     &["registry"],
     &["replication"],
