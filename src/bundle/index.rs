@@ -44,7 +44,7 @@ fn describe(item: &Item, image: &Image) -> Value {
         "mediaType": item.media_type.as_ref().map(MediaType::as_str),
         "digest": item.digest.to_string(),
         "size": item.size_bytes,
-        // The second is containerd's; it takes the first for a tag alone.
+        // The second is containerd's: it takes the first for a tag alone.
         "annotations": { "org.opencontainers.image.ref.name": name, "io.containerd.image.name": name },
     })
 }

@@ -4,6 +4,9 @@ use super::*;
 use crate::bundle::{Base, Image, ItemKind, Referrers, Request, Role, SigningKey};
 use crate::oci::{Algorithm, Digest, MediaType};
 
+/// Makes a description wrong.
+type Spoil = fn(&mut Contents);
+
 const CONTENT: [(ItemKind, Algorithm, &[u8]); 4] = [
     (ItemKind::Manifest, Algorithm::Sha256, b"{\"manifest\":1}"),
     (ItemKind::Blob, Algorithm::Sha256, b""),
@@ -206,7 +209,7 @@ fn a_signature_is_checked_and_can_be_required() {
 
 #[test]
 fn a_description_that_contradicts_itself_is_refused() {
-    let wrongs: [(fn(&mut Contents), &str); 8] = [
+    let wrongs: [(Spoil, &str); 8] = [
         (|contents| contents.content.reverse(), "out of order"),
         (|contents| contents.content.insert(0, contents.content[0].clone()), "twice"),
         (|contents| contents.from_base.push(contents.content[1].clone()), "no base"),
