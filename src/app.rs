@@ -19,7 +19,8 @@ use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
 use crate::metadata::sqlite::SqliteIndex;
 use crate::registry::{
-    CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UseLog,
+    CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UpkeepError,
+    UseLog,
 };
 use crate::runtime::{Clock, Cores, Tasks, Timestamp};
 use crate::server::{
@@ -32,6 +33,9 @@ use crate::worker::{FirstRun, Worker};
 
 /// How often the budget is looked after when nothing nudges.
 const EVICTION_PERIOD: Duration = Duration::from_mins(1);
+
+/// How often the disk is looked after.
+const DISK_PERIOD: Duration = Duration::from_secs(2);
 
 /// How often uses are written to the index.
 const USE_FLUSH_PERIOD: Duration = Duration::from_secs(5);
@@ -53,6 +57,9 @@ const LISTING_BATCH: u32 = 10_000;
 
 /// How long background work may take to end once no client is left.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the index may take to fold its log into its file.
+const INDEX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The stack of services, and what a reload and the end need of it.
 struct App {
@@ -99,6 +106,7 @@ impl App {
         };
         let cache_metrics = CacheMetrics::new(metrics.registry()).context("make the cache's metrics")?;
         let evictor = Arc::new(Evictor::new(parts.clone(), cache_metrics, config.storage.max_size_bytes));
+        evictor.set_min_free(config.storage.min_free);
         let uses = Arc::new(UseLog::new(Arc::clone(&parts.index), clock.clone()));
         let node_id = format!("{}-{:016x}", config.site_name, fastrand::u64(..));
         let upstream_metrics =
@@ -124,6 +132,7 @@ impl App {
         // Before anybody can ask for a job of before.
         registry.resume_warm().await;
         spawn_warm_worker(&tasks, &registry, clock.clone());
+        spawn_disk_worker(&tasks, &registry, &parts);
         spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
@@ -184,7 +193,9 @@ impl App {
         if !tasks.shut_down(BACKGROUND_PATIENCE).await {
             tracing::warn!("background work did not end in time");
         }
-        index.close().await;
+        if tokio::time::timeout(INDEX_PATIENCE, index.close()).await.is_err() {
+            tracing::warn!("the index was not closed in time; its log is played at the next start");
+        }
         drop(cores);
         tracing::info!("stopped");
         Ok(())
@@ -241,6 +252,7 @@ impl Reload<'_> {
         self.registry.replace_names(names);
         self.registry.replace_warm_schedule(&config.warm);
         self.evictor.set_budget(config.storage.max_size_bytes);
+        self.evictor.set_min_free(config.storage.min_free);
         Ok(())
     }
 }
@@ -313,6 +325,18 @@ fn spawn_warm_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
     warm.spawn(tasks, clock);
 }
 
+fn spawn_disk_worker(tasks: &Tasks, registry: &Registry, parts: &CacheParts) {
+    let registry = registry.clone();
+    let watch = Worker::new("disk", DISK_PERIOD, move || {
+        let registry = registry.clone();
+        async move {
+            registry.watch_disk().await;
+            Ok::<_, UpkeepError>(())
+        }
+    });
+    watch.spawn(tasks, parts.clock.clone());
+}
+
 fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
     let registry = registry.clone();
     tasks.spawn(async move { registry.follow_events().await });
@@ -347,7 +371,7 @@ fn readiness(index: &Arc<SqliteIndex>, config: &Config) -> Vec<ReadinessCheck> {
     ]
 }
 
-/// What health tells of upstreams: a cache is ready without them.
+/// What health tells of upstreams and of a disk that takes no content: a cache is ready without them.
 fn advice(registry: &Registry) -> Advice {
     let registry = registry.clone();
     Box::new(move || {
@@ -356,7 +380,8 @@ fn advice(registry: &Registry) -> Advice {
             let status = upstream.status();
             (format!("upstream {}", status.name), condition_of(status))
         };
-        names.upstreams().iter().map(state).collect()
+        let disk = registry.disk_condition().map_or(Condition::Well, Condition::Degraded);
+        std::iter::once(("disk".to_owned(), disk)).chain(names.upstreams().iter().map(state)).collect()
     })
 }
 

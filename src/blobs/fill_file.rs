@@ -2,6 +2,9 @@
 //!
 //! The order of the last steps is the durability rule: verify, fsync of the file, rename, fsync of the
 //! directory. Before the rename nobody can find the content; after it, it is whole.
+//!
+//! Where the disk takes no more, what is there moves to memory, if that has room, and the rest follows: whoever
+//! reads goes on, and upstream is asked no second time. What is in memory is never committed.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,6 +16,7 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::mpsc;
 
+use super::spare::{Share, Spare};
 use super::{BlobError, BlobFile, Result};
 use crate::oci::{Digest, Hasher};
 use crate::runtime::Tasks;
@@ -28,8 +32,24 @@ pub struct FillFile {
     written_bytes: u64,
     /// The size of the whole, until its space is reserved.
     unreserved_bytes: Option<u64>,
+    /// The size of the whole, as far as anybody said.
+    size_bytes: Option<u64>,
+    spare: Spare,
+    memory: Option<Memory>,
     tasks: Tasks,
 }
+
+/// What stands in for the disk.
+#[derive(Debug)]
+struct Memory {
+    share: Arc<Share>,
+    /// Why the disk could not take the content.
+    cause: BlobError,
+}
+
+/// Keeps the memory of content accounted for that the disk did not take, as long as it is read.
+#[derive(Debug)]
+pub struct MemoryShare(#[expect(dead_code, reason = "gives the memory back when dropped")] Arc<Share>);
 
 /// Parts of content on their way to a file, in order.
 pub type Parts = mpsc::Receiver<Bytes>;
@@ -38,12 +58,16 @@ pub type Parts = mpsc::Receiver<Bytes>;
 /// message wakes all readers.
 const STEP: u64 = 256 * 1024;
 
+/// How much is copied at once from the disk to memory.
+const COPY_BYTES: usize = 128 * 1024;
+
 /// Content that is whole and has the right digest, but would not survive a crash yet.
 #[derive(Debug)]
 pub struct VerifiedFile {
     file: Arc<File>,
     place: Temporary,
     size_bytes: u64,
+    memory: Option<Memory>,
     tasks: Tasks,
 }
 
@@ -73,20 +97,45 @@ impl FillFile {
         digest: Digest,
         size_bytes: Option<u64>,
         place: Place,
+        spare: Spare,
         tasks: Tasks,
     ) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&place.temporary)?;
-        let place = Temporary(Some(place));
-        let hasher = Hasher::new(digest.algorithm());
-        Ok(Self {
+        let mut fill = Self::over(file, digest, size_bytes, spare, tasks);
+        fill.place = Temporary(Some(place));
+        fill.unreserved_bytes = size_bytes;
+        Ok(fill)
+    }
+
+    /// Begins in memory, since the disk failed with `cause`; which is the error where there is no room.
+    pub(super) fn create_in_memory(
+        digest: Digest,
+        size_bytes: Option<u64>,
+        cause: BlobError,
+        spare: Spare,
+        tasks: Tasks,
+    ) -> Result<Self> {
+        let Some(Ok(Some((file, share)))) = size_bytes.map(|bytes| spare.begin(bytes)) else {
+            return Err(cause);
+        };
+        let mut fill = Self::over(file, digest, size_bytes, spare, tasks);
+        fill.memory = Some(Memory { share: Arc::new(share), cause });
+        Ok(fill)
+    }
+
+    fn over(file: File, digest: Digest, size_bytes: Option<u64>, spare: Spare, tasks: Tasks) -> Self {
+        Self {
             file: Arc::new(file),
-            place,
+            place: Temporary(None),
             digest,
-            hasher,
+            hasher: Hasher::new(digest.algorithm()),
             written_bytes: 0,
-            unreserved_bytes: size_bytes,
+            unreserved_bytes: None,
+            size_bytes,
+            spare,
+            memory: None,
             tasks,
-        })
+        }
     }
 
     /// How many bytes were written.
@@ -107,18 +156,18 @@ impl FillFile {
         let tasks = self.tasks.clone();
         let work = move || -> io::Result<Self> {
             for part in parts {
-                self.write(&part)?;
+                self.write_or_spill(&part)?;
                 self.hasher.update(&part);
             }
-            self.reserve_rest()?;
+            self.reserve_or_spill()?;
             Ok(self)
         };
         joined("write content", tasks.spawn_blocking(work).await)
     }
 
     /// Writes and hashes `first` and whatever else waits in `queue` by then, like [`FillFile::append`],
-    /// and tells `publish` how many bytes are in the file: after the first part, in steps of some
-    /// size, and at the end.
+    /// and tells `publish` how many bytes are in which file: after the first part, in steps of some
+    /// size, and at the end. The file is another one from where the disk took no more.
     ///
     /// Holds its thread as long as parts come as fast as they are written, and none while the queue is
     /// empty: an upstream that is silent costs no thread.
@@ -129,32 +178,74 @@ impl FillFile {
         publish: P,
     ) -> Result<(Self, Parts)>
     where
-        P: Fn(u64) + Send + 'static,
+        P: Fn(BlobFile, u64) + Send + 'static,
     {
         let tasks = self.tasks.clone();
         let work = move || -> io::Result<(Self, Parts)> {
             let mut next = Some(first);
             let (mut published_bytes, mut due_bytes) = (self.written_bytes, 0);
             while let Some(part) = next {
-                self.write(&part)?;
+                self.write_or_spill(&part)?;
                 // Before it is hashed: the bytes that wait for the digest are not among these.
                 if self.written_bytes >= due_bytes || queue.is_empty() {
-                    publish(self.written_bytes);
+                    publish(self.reader(), self.written_bytes);
                     published_bytes = self.written_bytes;
                     due_bytes = published_bytes + STEP;
                 }
-                self.reserve_rest()?;
                 self.hasher.update(&part);
+                self.reserve_or_spill()?;
                 // Before the next part is taken: its memory can carry one that comes.
                 drop(part);
                 next = queue.try_recv().ok();
             }
             if self.written_bytes > published_bytes {
-                publish(self.written_bytes);
+                publish(self.reader(), self.written_bytes);
             }
             Ok((self, queue))
         };
         joined("write content", tasks.spawn_blocking(work).await)
+    }
+
+    fn write_or_spill(&mut self, part: &[u8]) -> io::Result<()> {
+        self.write(part).or_else(|error| {
+            self.spill(error)?;
+            self.write(part)
+        })
+    }
+
+    fn reserve_or_spill(&mut self) -> io::Result<()> {
+        self.reserve_rest().or_else(|error| self.spill(error))
+    }
+
+    /// Moves what is there from the disk, which failed with `cause`, to memory.
+    fn spill(&mut self, cause: io::Error) -> io::Result<()> {
+        if self.memory.is_some() {
+            return Err(cause);
+        }
+        let size_bytes = self.size_bytes.filter(|bytes| *bytes >= self.written_bytes);
+        let Some(Ok(Some((file, share)))) = size_bytes.map(|bytes| self.spare.begin(bytes)) else {
+            return Err(cause);
+        };
+        // Hashed anew: what a bad disk gives back is what readers get.
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut buffer = vec![0; COPY_BYTES];
+        let mut copied_bytes = 0;
+        while copied_bytes < self.written_bytes {
+            let rest = usize::try_from(self.written_bytes - copied_bytes).unwrap_or(COPY_BYTES);
+            let part = &mut buffer[..rest.min(COPY_BYTES)];
+            self.file.read_exact_at(part, copied_bytes)?;
+            hasher.update(part);
+            file.write_all_at(part, copied_bytes)?;
+            copied_bytes += part.len() as u64;
+        }
+        self.hasher = hasher;
+        self.file = Arc::new(file);
+        // Removes the file on the disk; who reads it reads on.
+        self.place = Temporary(None);
+        self.unreserved_bytes = None;
+        self.memory =
+            Some(Memory { share: Arc::new(share), cause: BlobError::from_io("write content", cause) });
+        Ok(())
     }
 
     fn write(&mut self, part: &[u8]) -> io::Result<()> {
@@ -186,15 +277,24 @@ impl FillFile {
             file: self.file,
             place: self.place,
             size_bytes: self.written_bytes,
+            memory: self.memory,
             tasks: self.tasks,
         })
     }
 }
 
 impl VerifiedFile {
+    /// Keeps the memory of content that the disk did not take accounted for. `None` where it did.
+    pub fn memory_share(&self) -> Option<MemoryShare> {
+        self.memory.as_ref().map(|memory| MemoryShare(Arc::clone(&memory.share)))
+    }
+
     /// Makes the content durable and then visible. After an error it is neither, and must not be tried
     /// again on the same file: a failed fsync may have dropped the pages it failed on.
     pub async fn commit(mut self) -> Result<BlobFile> {
+        if let Some(memory) = self.memory.take() {
+            return Err(memory.cause);
+        }
         let tasks = self.tasks.clone();
         let work = move || -> io::Result<BlobFile> {
             self.file.sync_data()?;

@@ -18,12 +18,17 @@ use tokio::sync::mpsc;
 
 use super::fill_file::Place;
 use super::open_files::OpenFiles;
-use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result};
+use super::patience::{Patience, too_slow};
+use super::spare::Spare;
+use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result, Space};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::{Tasks, Timestamp};
 
 /// How many found items travel together.
 const LIST_BATCH: usize = 256;
+
+/// How much is written to try a disk, in bytes: more than some file systems keep inside an inode.
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// Content-addressed files under one directory, which one process at a time may use.
 #[derive(Debug)]
@@ -31,6 +36,8 @@ pub struct LocalBlobs {
     root: PathBuf,
     tasks: Tasks,
     open_files: OpenFiles,
+    patience: Patience,
+    spare: Spare,
     /// Locked as long as this value lives.
     _lock: File,
 }
@@ -56,6 +63,8 @@ impl LocalBlobs {
             root: path.to_owned(),
             tasks: tasks.clone(),
             open_files: OpenFiles::default(),
+            patience: Patience::default(),
+            spare: Spare::default(),
             _lock: lock,
         };
         let root = store.root.clone();
@@ -68,16 +77,15 @@ impl LocalBlobs {
         self.root.join("content").join(digest.algorithm().as_str()).join(&hex[..2]).join(hex)
     }
 
-    /// Runs file work where it may block.
+    /// Runs file work where it may block, and waits for it a little. Untracked: what a stuck disk holds must
+    /// not hold up the end of the process.
     async fn blocking<T, F>(&self, action: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce() -> io::Result<T> + Send + 'static,
     {
-        match self.tasks.spawn_blocking(work).await {
-            Ok(result) => result.map_err(|source| BlobError::from_io(action, source)),
-            Err(panicked) => Err(BlobError::from_io(action, io::Error::other(panicked))),
-        }
+        self.patience.require(action)?;
+        self.patience.wait(action, tokio::task::spawn_blocking(work)).await
     }
 }
 
@@ -117,8 +125,18 @@ impl Blobs for LocalBlobs {
         let temporary =
             self.root.join("incoming").join(format!("{}-{:016x}", digest.hex(), fastrand::u64(..)));
         let place = Place { temporary, target: self.path_of(digest) };
-        let (digest, tasks) = (*digest, self.tasks.clone());
-        self.blocking("begin content", move || FillFile::create(digest, size_bytes, place, tasks)).await
+        let digest = *digest;
+        let (spare, tasks) = (self.spare.clone(), self.tasks.clone());
+        let create = move || FillFile::create(digest, size_bytes, place, spare, tasks);
+        self.blocking("begin content", create).await.or_else(|cause| {
+            let (spare, tasks) = (self.spare.clone(), self.tasks.clone());
+            FillFile::create_in_memory(digest, size_bytes, cause, spare, tasks)
+        })
+    }
+
+    fn begin_in_memory(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile> {
+        let (spare, tasks) = (self.spare.clone(), self.tasks.clone());
+        FillFile::create_in_memory(*digest, size_bytes, too_slow("begin content"), spare, tasks)
     }
 
     async fn remove(&self, digest: &Digest) -> Result<bool> {
@@ -132,6 +150,25 @@ impl Blobs for LocalBlobs {
         // Afterwards: whoever opens it meanwhile would keep it. An open file keeps its space on the disk.
         self.open_files.forget(digest);
         removed
+    }
+
+    async fn space(&self) -> Result<Space> {
+        let root = self.root.clone();
+        self.blocking("look at free space", move || Space::of(&root)).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        let path = self.root.join("incoming").join(format!("probe-{:016x}", fastrand::u64(..)));
+        self.blocking("try to write", move || {
+            let written = fs::write(&path, vec![0; PROBE_BYTES]).and_then(|()| File::open(&path)?.sync_all());
+            let removed = match fs::remove_file(&path) {
+                // It could not even be made.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+            written.and(removed)
+        })
+        .await
     }
 
     async fn list(&self) -> Result<mpsc::Receiver<Result<Vec<FoundBlob>>>> {

@@ -6,7 +6,10 @@ mod error;
 mod fill_file;
 mod local;
 mod open_files;
+mod patience;
 mod slice;
+mod space;
+mod spare;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +19,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use error::{BlobError, Result};
-pub use fill_file::{FillFile, Parts, VerifiedFile};
+pub use error::{BlobError, DiskCause, Result};
+pub use fill_file::{FillFile, MemoryShare, Parts, VerifiedFile};
 pub use local::LocalBlobs;
 pub use slice::{FileSlice, is_socket_error};
+pub use space::Space;
 
 use crate::oci::Digest;
 
@@ -49,7 +53,8 @@ impl BlobFile {
     }
 
     /// Reads `length` bytes from `offset` on: at once what the page cache has, and the rest on a thread
-    /// where that may block. A file that ends before is [`std::io::ErrorKind::UnexpectedEof`].
+    /// where that may block. A file that ends before is [`std::io::ErrorKind::UnexpectedEof`], a disk that does
+    /// not answer in time [`std::io::ErrorKind::TimedOut`].
     pub async fn read_exact_at(&self, offset: u64, length: usize) -> Result<Bytes> {
         let mut buffer = vec![0; length];
         let have = slice::read_resident(&self.file, &mut buffer, offset);
@@ -62,9 +67,10 @@ impl BlobFile {
             file.read_exact_at(&mut buffer[have..], offset + have as u64)?;
             Ok(Bytes::from(buffer))
         });
-        match read.await {
-            Ok(result) => result.map_err(|source| BlobError::from_io("read content", source)),
-            Err(panicked) => Err(BlobError::from_io("read content", std::io::Error::other(panicked))),
+        match tokio::time::timeout(patience::READ, read).await {
+            Ok(Ok(result)) => result.map_err(|source| BlobError::from_io("read content", source)),
+            Ok(Err(panicked)) => Err(BlobError::from_io("read content", std::io::Error::other(panicked))),
+            Err(_elapsed) => Err(patience::too_slow("read content")),
         }
     }
 }
@@ -92,10 +98,22 @@ pub trait Blobs: Send + Sync {
     }
 
     /// Begins to store content. Dropping the file without committing it leaves nothing behind.
+    ///
+    /// Where the disk cannot take content of known, moderate size, it begins all the same, in memory: readers
+    /// share it like any other, and only [`VerifiedFile::commit`] fails, with the disk's error.
     async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile>;
+
+    /// Begins content in memory, as [`Blobs::begin`] does for a disk that is known not to answer in time.
+    fn begin_in_memory(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile>;
 
     /// Removes content; who has it open reads on. `false` where it was not stored.
     async fn remove(&self, digest: &Digest) -> Result<bool>;
+
+    /// Tells how much more could be stored.
+    async fn space(&self) -> Result<Space>;
+
+    /// Tries whether content can be stored: writes a little, makes it durable and removes it.
+    async fn probe(&self) -> Result<()>;
 
     /// Lists all stored content, in no order, in parts of bounded size.
     async fn list(&self) -> Result<tokio::sync::mpsc::Receiver<Result<Vec<FoundBlob>>>>;

@@ -87,7 +87,7 @@ async fn readers_hear_of_the_first_part_at_once_and_of_many_small_ones_seldom() 
     }
     let steps = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&steps);
-    let publish = move |written_bytes| heard.lock().unwrap().push(written_bytes);
+    let publish = move |_file, written_bytes| heard.lock().unwrap().push(written_bytes);
     let file = begin(&blobs, &content).await;
     let (file, _queue) = file.append_queued(part, queue, publish).await.unwrap();
     file.verify().unwrap().commit().await.unwrap();
@@ -186,4 +186,39 @@ async fn a_directory_has_one_process_at_a_time() {
     assert!(matches!(error, BlobError::InUse { .. }), "{error}");
     drop(first);
     open(folder.path());
+}
+
+#[tokio::test]
+async fn content_that_the_disk_does_not_take_goes_on_in_memory_and_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let content: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+    // Nobody can make a file there any more; the tests may run as root, whom rights do not stop.
+    fs::remove_dir(folder.path().join("incoming")).unwrap();
+    fs::write(folder.path().join("incoming"), "").unwrap();
+    let digest = Digest::of(Algorithm::Sha256, &content);
+    let file = blobs.begin(&digest, Some(content.len() as u64)).await.unwrap();
+    let reader = file.reader();
+    let parts = content.chunks(100_000).map(Bytes::copy_from_slice).collect();
+    let file = file.append(parts).await.unwrap();
+    assert_eq!(reader.read_exact_at(0, content.len()).await.unwrap(), content);
+    let verified = file.verify().unwrap();
+    assert!(verified.memory_share().is_some());
+    assert!(matches!(verified.commit().await, Err(BlobError::Io { .. })));
+    assert!(blobs.open(&digest).await.unwrap().is_none());
+    for size_bytes in [None, Some(1 << 40)] {
+        let refused = blobs.begin(&digest, size_bytes).await;
+        assert!(matches!(refused, Err(BlobError::Io { .. })), "no memory for {size_bytes:?}");
+    }
+    assert!(matches!(blobs.probe().await, Err(BlobError::Io { .. })));
+}
+
+#[tokio::test]
+async fn a_disk_that_works_passes_its_probe_and_tells_its_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    blobs.probe().await.unwrap();
+    assert_eq!(incoming_files(folder.path()), 0);
+    let space = blobs.space().await.unwrap();
+    assert!(space.total_bytes >= space.free_bytes && space.total_bytes > 0, "{space:?}");
 }

@@ -34,5 +34,8 @@ pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
         .build()
         .context("start the runtime")
         .map_err(Failure::Failed)?;
-    runtime.block_on(crate::app::serve(loaded, sources)).map_err(Failure::Failed)
+    let served = runtime.block_on(crate::app::serve(loaded, sources)).map_err(Failure::Failed);
+    // Threads that a stuck disk holds cannot be called back: the end of the process ends them.
+    runtime.shutdown_background();
+    served
 }

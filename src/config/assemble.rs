@@ -8,7 +8,7 @@ use super::files::{self, FileKind};
 use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
-    Config, Credentials, Freshness, LogFormat, LoggingConfig, Prefetch, ServerConfig, StorageConfig,
+    Config, Credentials, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ServerConfig, StorageConfig,
     Timeouts, TlsConfig, UpstreamConfig, assemble_warm,
 };
 use crate::oci::Platform;
@@ -143,6 +143,7 @@ fn assemble_storage(table: &Table, directory: &Path, faults: &mut Faults) -> Opt
     Some(StorageConfig {
         path,
         max_size_bytes: table.one(STORAGE, "max_size")?,
+        min_free: MinFree::parse(&table.one::<String>(STORAGE, "min_free")?).ok()?,
         memory_bytes: table.one(STORAGE, "memory")?,
     })
 }

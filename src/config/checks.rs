@@ -1,7 +1,7 @@
 //! Checks of texts: names, hosts, globs, levels.
 
 use super::fault::Problem;
-use super::glob;
+use super::{MinFree, glob};
 
 /// Anything but nothing.
 pub(super) fn not_empty(text: &str) -> Result<(), Problem> {
@@ -96,6 +96,11 @@ where
 {
     let parsed = text.parse::<T>();
     parsed.map(drop).map_err(|error| Problem::new(format!("\"{text}\" is not {what}"), error.to_string()))
+}
+
+/// Space that is to stay free on a disk.
+pub(super) fn min_free(text: &str) -> Result<(), Problem> {
+    MinFree::parse(text).map(drop)
 }
 
 /// The name of a site: one DNS label.

@@ -161,6 +161,8 @@ pub(super) static KEYS: &[Key] = &[
     one(ServerTls, "private_key", Path, "PEM file: the private key"),
     one(Storage, "path", Path, "directory of cached blobs and embedded metadata").or("data").at_start(),
     one(Storage, "max_size", Size(KIB * KIB), "byte budget of cached blobs").or("50GiB"),
+    one(Storage, "min_free", Text(checks::min_free), "what stays free on the disk, whoever fills it")
+        .or("2%"),
     one(Storage, "memory", Size(KIB * KIB), "byte budget of manifests and resolutions in memory")
         .or("64MiB")
         .at_start(),

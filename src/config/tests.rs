@@ -446,6 +446,7 @@ drain_timeout = "1m"  # default
 [storage]
 path = "data"  # default
 max_size = "50GiB"  # default
+min_free = "2%"  # default
 memory = "64MiB"  # default
 
 [logging]

@@ -1,6 +1,7 @@
 //! Getting a manifest: from memory, from disk, or from upstream, verified and kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,6 +17,9 @@ use crate::upstream::{FetchedManifest, UpstreamError};
 
 /// Manifests up to this many bytes are hashed and parsed in well under half a millisecond.
 const SHORT_BYTES: usize = 64 * 1024;
+
+/// How long a client waits for its manifest to be kept.
+const STORE_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A manifest that was just fetched.
 #[derive(Clone, Debug)]
@@ -204,7 +208,21 @@ pub(super) fn is_telling(media_type: &MediaType) -> bool {
     )
 }
 
+/// Keeps a manifest. The client waits for it, so a disk that does not answer in time is not waited for; what it
+/// then does all the same is listed in the index later.
 async fn store(core: &Core, manifest: &StoredManifest) -> Result<(), BlobError> {
+    let too_slow = || BlobError::from_io("keep manifest", std::io::ErrorKind::TimedOut.into());
+    if core.disk.is_slow() {
+        return Err(too_slow());
+    }
+    let stored = tokio::time::timeout(STORE_PATIENCE, write(core, manifest)).await;
+    stored.unwrap_or_else(|_elapsed| {
+        core.disk.note_unlisted();
+        Err(too_slow())
+    })
+}
+
+async fn write(core: &Core, manifest: &StoredManifest) -> Result<(), BlobError> {
     let file = core.blobs.begin(&manifest.digest, Some(manifest.body.len() as u64)).await?;
     let file = file.append(vec![manifest.body.clone()]).await?;
     file.verify()?.commit().await?;
@@ -252,6 +270,9 @@ async fn record(
     });
     let pulled = PullRecord { content, proofs, tag: observed };
     let recorded = core.index.record_pull(&repository.id, &pulled).await;
+    if recorded.is_err() {
+        core.disk.note_unlisted();
+    }
     core.remember_proofs(&repository.id, pulled.proofs, &recorded);
     if let Some((tag, class)) = tag {
         core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation);

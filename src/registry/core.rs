@@ -1,12 +1,13 @@
 //! What all use cases stand on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
 use super::Want;
 use super::ahead::Turns;
+use super::disk::DiskState;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
 use super::image::Survey;
@@ -16,15 +17,12 @@ use super::offline::Wishes;
 use super::prefetch::Prefetches;
 use super::repository::Names;
 use super::warm::Warmer;
-use crate::blobs::{BlobError, Blobs};
+use crate::blobs::Blobs;
 use crate::events::Events;
 use crate::metadata::{AccessProof, ContentKind, MetadataError, NodeIndex, RepositoryId};
 use crate::oci::Digest;
 use crate::runtime::{Clock, SingleFlight, Tasks};
 use crate::upstream::UpstreamError;
-
-/// How much is evicted at once when the disk is full, in bytes.
-const ROOM_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The services and the state that the use cases share.
 pub(super) struct Core {
@@ -36,6 +34,7 @@ pub(super) struct Core {
     pub(super) metrics: RegistryMetrics,
     pub(super) evictor: Arc<Evictor>,
     pub(super) uses: Arc<UseLog>,
+    pub(super) disk: DiskState,
     /// Whether room is being made on a full disk.
     pub(super) makes_room: Arc<AtomicBool>,
     pub(super) names: ArcSwap<Names>,
@@ -110,27 +109,5 @@ impl Core {
             self.report_metadata(&error);
             T::default()
         })
-    }
-
-    /// Counts and logs that the disk failed; what was to be kept passes through. A full disk is given
-    /// room by eviction, so that what comes next can be kept again.
-    pub(super) fn report_disk(&self, error: &BlobError) {
-        self.metrics.disk_failed(error);
-        if matches!(error, BlobError::Full { .. }) && !self.makes_room.swap(true, Ordering::Relaxed) {
-            let (evictor, makes_room) = (Arc::clone(&self.evictor), Arc::clone(&self.makes_room));
-            self.tasks.spawn(async move {
-                if let Err(error) = evictor.make_room(ROOM_BYTES).await {
-                    tracing::error!(error = %error, "disk is full and nothing can be evicted");
-                }
-                makes_room.store(false, Ordering::Relaxed);
-            });
-        }
-        tracing::error!(error = %error, source = ?std::error::Error::source(error), "disk cannot keep content, it passes through");
-    }
-
-    /// Counts and logs that the index failed; what it does not know will be asked for again.
-    pub(super) fn report_metadata(&self, error: &MetadataError) {
-        self.metrics.index_failed();
-        tracing::error!(error = %error, source = ?std::error::Error::source(error), "index failed, upstream is asked instead");
     }
 }

@@ -6,7 +6,10 @@
 //! the whole agrees, so that nobody ever holds a complete answer with wrong bytes.
 
 use std::collections::HashMap;
+use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +21,7 @@ use super::pace::Pace;
 use super::repository::Repository;
 use super::stored::open_whole;
 use super::transfer::Transfer;
-use crate::blobs::{BlobError, BlobFile, FillFile, Parts};
+use crate::blobs::{BlobError, BlobFile, FillFile, MemoryShare, Parts};
 use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
 use crate::oci::Digest;
 use crate::upstream::UpstreamError;
@@ -28,6 +31,9 @@ pub(super) const HELD_BACK: u64 = 32 * 1024;
 
 /// How many parts from the network may wait for the disk.
 const QUEUE: usize = 8;
+
+/// How long a write may make no progress before readers go on without the disk.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 /// All running fills, by digest.
 #[derive(Default)]
@@ -253,20 +259,29 @@ struct Run {
 
 impl Run {
     async fn run(self, listed: Listed) {
-        let _gauge = self.core.metrics.fill_started();
-        if let Err(failure) = self.fill().await {
-            self.report(&failure);
-            // Off the list first: who comes after the failure is known starts anew.
-            drop(listed);
-            self.progress.send_modify(|progress| progress.phase = Phase::Failed(failure));
+        let gauge = self.core.metrics.fill_started();
+        match self.fill().await {
+            Ok(None) => {}
+            Ok(Some(_share)) => {
+                // Readers have it all, but it is not kept: who comes now tries the disk again.
+                drop((listed, gauge));
+                self.progress.closed().await;
+            }
+            Err(failure) => {
+                self.report(&failure);
+                // Off the list first: who comes after the failure is known starts anew.
+                drop(listed);
+                self.progress.send_modify(|progress| progress.phase = Phase::Failed(failure));
+            }
         }
     }
 
-    async fn fill(&self) -> Result<(), FillFailure> {
+    /// Gives the share of the memory that the content is in, where the disk did not take it.
+    async fn fill(&self) -> Result<Option<MemoryShare>, FillFailure> {
         if let Ok(Some(file)) = open_whole(&self.core, &self.digest).await {
             // Committed between the look-up of the one who started this and now.
             self.publish_stored(file);
-            return Ok(());
+            return Ok(None);
         }
         let expected = self.progress.borrow().size_bytes;
         let transfer =
@@ -277,7 +292,12 @@ impl Run {
         if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
             return Err(FillFailure::TooLarge);
         }
-        let file = self.core.blobs.begin(&self.digest, size_bytes).await.map_err(disk)?;
+        let file = if self.core.disk.is_slow() {
+            self.core.blobs.begin_in_memory(&self.digest, size_bytes)
+        } else {
+            self.core.blobs.begin(&self.digest, size_bytes).await
+        };
+        let file = file.map_err(disk)?;
         self.progress.send_modify(|progress| {
             progress.phase = Phase::Streaming;
             progress.size_bytes = size_bytes;
@@ -321,17 +341,36 @@ impl Run {
     async fn write(&self, mut file: FillFile, mut queue: Parts) -> Result<FillFile, FillFailure> {
         while let Some(first) = queue.recv().await {
             let progress = self.progress.clone();
-            let published = move |written_bytes| {
-                progress.send_modify(|progress| progress.written_bytes = written_bytes);
+            let published = move |file, written_bytes| {
+                progress.send_modify(|progress| {
+                    progress.file = Some(file);
+                    progress.written_bytes = written_bytes;
+                });
             };
-            (file, queue) = file.append_queued(first, queue, published).await.map_err(disk)?;
+            let appended = file.append_queued(first, queue, published);
+            (file, queue) = self.in_time(appended).await?.map_err(disk)?;
         }
         Ok(file)
     }
 
+    /// Waits for the disk as long as it makes progress. Readers must not wait for one that is stuck.
+    async fn in_time<T>(&self, append: impl Future<Output = T>) -> Result<T, FillFailure> {
+        let mut append = pin!(append);
+        loop {
+            let written_bytes = self.progress.borrow().written_bytes;
+            match tokio::time::timeout(STUCK_AFTER, &mut append).await {
+                Ok(appended) => return Ok(appended),
+                Err(_elapsed) if self.progress.borrow().written_bytes > written_bytes => {}
+                Err(_elapsed) => {
+                    return Err(disk(BlobError::from_io("write content", io::ErrorKind::TimedOut.into())));
+                }
+            }
+        }
+    }
+
     /// Verifies, releases the held-back part, and only then makes the content durable: no client waits
     /// for the disk.
-    async fn finish(&self, file: FillFile) -> Result<(), FillFailure> {
+    async fn finish(&self, file: FillFile) -> Result<Option<MemoryShare>, FillFailure> {
         let size_bytes = file.written_bytes();
         let verified = file.verify().map_err(|error| match error {
             BlobError::DigestMismatch { .. } => {
@@ -352,14 +391,15 @@ impl Run {
             media_type: None,
         };
         self.core.record_proofs(&self.repository.id, vec![proof]).await;
+        let share = verified.memory_share();
         match verified.commit().await {
             Ok(_file) => self.record(size_bytes).await,
-            Err(error) => self.core.report_disk(&error),
+            Err(error) => self.core.report_unkept(&error, size_bytes),
         }
-        Ok(())
+        Ok(share)
     }
 
-    /// Lists the content in the index. What the index misses, the sweep at a later start finds.
+    /// Lists the content in the index. What the index misses is listed when it works again.
     async fn record(&self, size_bytes: u64) {
         let now = self.core.clock.now();
         let content = ContentRecord {
@@ -373,6 +413,7 @@ impl Run {
         };
         if let Err(error) = self.core.index.record_content(&[content]).await {
             self.core.report_metadata(&error);
+            self.core.disk.note_unlisted();
         }
         self.core.evictor.note_stored(size_bytes);
         self.core.images.note_change();
@@ -400,7 +441,10 @@ impl Run {
             FillFailure::Upstream(error) => {
                 tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill refused");
             }
-            FillFailure::Disk(error) => self.core.report_disk(error),
+            FillFailure::Disk(error) => {
+                let size_bytes = self.progress.borrow().size_bytes;
+                self.core.report_unkept(error, size_bytes.unwrap_or_default());
+            }
             FillFailure::TooLarge => {
                 tracing::info!(repository.name = %repository, blob.digest = %digest, "blob is larger than storage.max_size, it passes through");
             }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result};
+use crate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result, Space};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::Timestamp;
 
@@ -24,6 +24,8 @@ struct State {
     unreadable: HashSet<Digest>,
     /// What cannot be removed.
     stuck: HashSet<Digest>,
+    /// The size of the disk.
+    disk_bytes: Option<u64>,
     /// What is back right after it was removed.
     refilled: HashSet<Digest>,
 }
@@ -71,6 +73,11 @@ impl MemoryBlobs {
         self.state.lock().unwrap().refilled.insert(digest);
     }
 
+    /// Gives the disk a size.
+    pub(crate) fn limit(&self, disk_bytes: u64) {
+        self.state.lock().unwrap().disk_bytes = Some(disk_bytes);
+    }
+
     /// Whether an item is stored.
     pub(crate) fn holds(&self, digest: &Digest) -> bool {
         self.state.lock().unwrap().stored.contains_key(digest)
@@ -103,6 +110,10 @@ impl Blobs for MemoryBlobs {
         unreachable!("not used here")
     }
 
+    fn begin_in_memory(&self, _digest: &Digest, _size_bytes: Option<u64>) -> Result<FillFile> {
+        unreachable!("not used here")
+    }
+
     async fn remove(&self, digest: &Digest) -> Result<bool> {
         let mut state = self.state.lock().unwrap();
         if state.stuck.contains(digest) {
@@ -113,6 +124,17 @@ impl Blobs for MemoryBlobs {
             return Ok(true);
         }
         Ok(state.stored.remove(digest).is_some())
+    }
+
+    async fn space(&self) -> Result<Space> {
+        let state = self.state.lock().unwrap();
+        let used_bytes: u64 = state.stored.values().map(|stored| stored.size_bytes).sum();
+        let total_bytes = state.disk_bytes.unwrap_or(u64::MAX);
+        Ok(Space { total_bytes, free_bytes: total_bytes.saturating_sub(used_bytes), free_files: None })
+    }
+
+    async fn probe(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn list(&self) -> Result<mpsc::Receiver<Result<Vec<FoundBlob>>>> {

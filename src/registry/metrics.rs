@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::WarmedState;
 use super::ahead::Reason;
-use crate::blobs::BlobError;
+use crate::blobs::DiskCause;
 
 /// Counters of the use cases.
 #[derive(Clone, Debug)]
@@ -12,6 +12,9 @@ pub struct RegistryMetrics {
     fills_in_progress: IntGauge,
     integrity_failures: IntCounterVec,
     disk_failures: IntCounterVec,
+    disk_trouble: IntGaugeVec,
+    disk_free_bytes: IntGauge,
+    disk_min_free_bytes: IntGauge,
     index_failures: IntCounter,
     tags_deleted: IntCounterVec,
     images: IntGaugeVec,
@@ -45,6 +48,17 @@ impl RegistryMetrics {
             Opts::new("disk_failures_total", "Content that the disk could not keep, by cause"),
             &["cause"],
         )?;
+        let disk_trouble = IntGaugeVec::new(
+            Opts::new("disk_trouble", "1 while the disk takes no content for this cause"),
+            &["cause"],
+        )?;
+        let disk_free_bytes =
+            IntGauge::new("disk_free_bytes", "Bytes that this process may still write to its disk")?;
+        let disk_min_free_bytes =
+            IntGauge::new("disk_min_free_bytes", "Free bytes below which content is evicted")?;
+        registry.register(Box::new(disk_trouble.clone()))?;
+        registry.register(Box::new(disk_free_bytes.clone()))?;
+        registry.register(Box::new(disk_min_free_bytes.clone()))?;
         registry.register(Box::new(fills_in_progress.clone()))?;
         registry.register(Box::new(integrity_failures.clone()))?;
         registry.register(Box::new(disk_failures.clone()))?;
@@ -94,20 +108,24 @@ impl RegistryMetrics {
         for place in ["fill", "transfer", "manifest", "store"] {
             integrity_failures.with_label_values(&[place]);
         }
-        for cause in ["full", "io"] {
-            disk_failures.with_label_values(&[cause]);
+        for cause in DiskCause::ALL {
+            disk_failures.with_label_values(&[cause.as_str()]);
+            disk_trouble.with_label_values(&[cause.as_str()]);
         }
         Ok(Self {
             fills_in_progress,
             integrity_failures,
             disk_failures,
-            index_failures,
-            tags_deleted,
             images,
             images_missing_bytes,
             ahead_bytes,
             images_warmed,
             prefetch_used,
+            disk_trouble,
+            disk_free_bytes,
+            disk_min_free_bytes,
+            index_failures,
+            tags_deleted,
         })
     }
 
@@ -153,8 +171,18 @@ impl RegistryMetrics {
         self.index_failures.inc();
     }
 
-    pub(super) fn disk_failed(&self, error: &BlobError) {
-        let cause = if matches!(error, BlobError::Full { .. }) { "full" } else { "io" };
-        self.disk_failures.with_label_values(&[cause]).inc();
+    pub(super) fn disk_failed(&self, cause: DiskCause) {
+        self.disk_failures.with_label_values(&[cause.as_str()]).inc();
+    }
+
+    /// Shows whether (1) or not (0) the disk fails for a cause.
+    pub(super) fn disk_trouble(&self, cause: DiskCause, value: i64) {
+        self.disk_trouble.with_label_values(&[cause.as_str()]).set(value);
+    }
+
+    pub(super) fn disk_space(&self, free_bytes: u64, min_free_bytes: u64) {
+        let value = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.disk_free_bytes.set(value(free_bytes));
+        self.disk_min_free_bytes.set(value(min_free_bytes));
     }
 }

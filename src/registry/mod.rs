@@ -6,6 +6,7 @@ mod blob;
 mod core;
 mod deletion;
 mod direct;
+mod disk;
 mod error;
 mod evict;
 mod fill;
@@ -39,7 +40,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
-pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, UseLog};
+pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
@@ -156,6 +157,7 @@ impl Registry {
             turns: ahead::Turns::default(),
             prefetches: prefetch::Prefetches::default(),
             warmer: warm::Warmer::default(),
+            disk: disk::DiskState::default(),
             makes_room: Arc::default(),
             manifest_flights: SingleFlight::new(tasks.clone()),
             probe_flights: SingleFlight::new(tasks.clone()),
@@ -199,6 +201,16 @@ impl Registry {
                 self.0.memory.small_blobs.invalidate(&digest).await;
             }
         }
+    }
+
+    /// Looks after the disk once; meant to be called every few seconds.
+    pub async fn watch_disk(&self) {
+        disk::watch(&self.0).await;
+    }
+
+    /// What ails the disk, in words for the operator. The node serves all the same.
+    pub fn disk_condition(&self) -> Option<String> {
+        self.0.disk.condition()
     }
 
     /// The closed set of registries that names can mean.

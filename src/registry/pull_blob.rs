@@ -40,22 +40,21 @@ pub(super) async fn open(
 ) -> Result<OpenBlob, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
     let request = Request::locate(core, repository, digest).await;
-    match find_stored(core, digest).await {
-        Ok(Some(stored)) => request.open_stored(stored).await,
-        Ok(None) => {
-            if request.proof.is_none() {
-                request.require_online()?;
-            }
-            // With a proof, a fill is joined or begun also while offline: its bytes may all be there, and only the
-            // disk not be done with them.
-            request.require_no_failure().await?;
-            request.open_missing(ranges).await
-        }
-        Err(error) => {
-            core.report_disk(&error);
-            request.pass_through(request.proven_bytes()).await
-        }
+    let stored = find_stored(core, digest).await.unwrap_or_else(|error| {
+        // A fill replaces what cannot be read.
+        core.report_disk(&error);
+        None
+    });
+    if let Some(stored) = stored {
+        return request.open_stored(stored).await;
     }
+    if request.proof.is_none() {
+        request.require_online()?;
+    }
+    // With a proof, a fill is joined or begun also while offline: its bytes may all be there, and only the
+    // disk not be done with them.
+    request.require_no_failure().await?;
+    request.open_missing(ranges).await
 }
 
 /// Tells a blob's size; see [`super::Registry::stat_blob`].

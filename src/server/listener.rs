@@ -21,7 +21,7 @@ use prometheus::{IntCounter, IntGauge};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{ConnectionSettings, serve_connection};
@@ -179,7 +179,7 @@ where
     async fn accept_all(&self, socket: TcpListener) {
         let drain = self.connection.drain.clone();
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let mut fails = false;
+        let mut warned_at: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -188,7 +188,6 @@ where
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    fails = false;
                     backoff.reset();
                     // Taken after the connection, so that places are not held by sockets that wait.
                     let place = tokio::select! {
@@ -203,10 +202,11 @@ where
                 Err(error) => {
                     // Out of descriptors or memory. The connection stays in the queue, so accepting
                     // again at once would spin.
-                    if !fails {
+                    // Between failures some are accepted: as places fall free one by one.
+                    if warned_at.is_none_or(|at| at.elapsed() >= WARNING_PAUSE) {
                         tracing::warn!(%error, "cannot accept connections, trying again until it works");
+                        warned_at = Some(Instant::now());
                     }
-                    fails = true;
                     tokio::time::sleep(Duration::from_millis(10) + backoff.next_pause()).await;
                 }
             }
@@ -321,6 +321,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 /// Connections that the system keeps until they are accepted; the system may allow fewer.
 const BACKLOG: i32 = 4096;
+
+/// How often it is said that no connection can be accepted.
+const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
 /// More places than descriptors that any system gives.
 const MAX_PLACES: usize = 1 << 24;

@@ -10,16 +10,21 @@ use crate::upstream::{Kind, Upstream, any, everything, serve};
 const MIB: usize = 1 << 20;
 
 /// A small file system in memory, mounted for one test.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     directory: tempfile::TempDir,
 }
 
 impl SmallDisk {
     /// Mounts it; `None`, and loudly so, where mounting is not allowed. Under CI it must be.
+    pub(crate) fn mount(size: &str) -> Option<Self> {
+        Self::mount_with(&format!("size={size}"))
+    }
+
+    /// The same with options of the file system.
     #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-    fn mount(size: &str) -> Option<Self> {
+    pub(crate) fn mount_with(options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let options = format!("size={size},mode=700");
+        let options = format!("{options},mode=700");
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "tidegate-test"])
             .arg(directory.path())
@@ -32,18 +37,18 @@ impl SmallDisk {
         None
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Leaves no more than a few pages free.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         use std::io::Write as _;
         let mut file = std::fs::File::create(self.path().join("ballast")).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn free(&self) {
+    pub(crate) fn free(&self) {
         std::fs::remove_file(self.path().join("ballast")).unwrap();
     }
 }

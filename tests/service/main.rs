@@ -13,6 +13,7 @@ mod claims;
 mod deleted;
 mod discovery;
 mod disk;
+mod disk_faults;
 mod eviction;
 mod faults;
 mod fill;

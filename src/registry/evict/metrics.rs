@@ -9,6 +9,8 @@ pub enum EvictionReason {
     Budget,
     /// The disk was full although the budget was not.
     DiskFull,
+    /// Less was free on the disk than is to be.
+    DiskLow,
 }
 
 impl EvictionReason {
@@ -17,6 +19,7 @@ impl EvictionReason {
         match self {
             Self::Budget => "budget",
             Self::DiskFull => "disk_full",
+            Self::DiskLow => "disk_low",
         }
     }
 }
@@ -45,7 +48,7 @@ impl CacheMetrics {
             evicted_bytes: IntCounter::new("cache_evicted_bytes_total", "Bytes evicted from the cache.")?,
         };
         // A series that begins at zero shows its first increase.
-        for reason in [EvictionReason::Budget, EvictionReason::DiskFull] {
+        for reason in [EvictionReason::Budget, EvictionReason::DiskFull, EvictionReason::DiskLow] {
             metrics.evictions.with_label_values(&[reason.as_str()]);
         }
         registry.register(Box::new(metrics.bytes.clone()))?;

@@ -11,6 +11,9 @@
 //! again is what upstreams count as a pull. Eviction takes bytes, never
 //! rights: proofs and tag observations stay, so that what comes back needs one fetch and no question.
 //!
+//! Beside the budget stands what is to stay free on the disk, whoever else fills it: below that, content is
+//! evicted in the same order.
+//!
 //! The budget can be exceeded for as long as a run takes: content is counted when it is whole.
 //! Content that is still being filled is in no danger, because only the index is asked for victims
 //! and fills enter it last; nor are readers, whose open file outlives its name.
@@ -21,15 +24,16 @@ mod tests;
 mod use_log;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
 pub use metrics::{CacheMetrics, EvictionReason};
 pub use use_log::UseLog;
 
-use crate::blobs::BlobError;
+use crate::blobs::{BlobError, Space};
+use crate::config::MinFree;
 use crate::events::Event;
 use crate::metadata::{ContentKind, ContentRecord, Segment};
 use crate::oci::Digest;
@@ -43,9 +47,20 @@ pub struct Evictor {
     budget_bytes: AtomicU64,
     /// What the index summed up to when last asked, and what was stored since.
     estimated_bytes: AtomicU64,
+    /// How much of the disk is to stay free; [`MinFree`].
+    min_free: Mutex<MinFree>,
     nudge: Arc<Notify>,
     /// One run at a time: two would each evict what both of them found to be too much.
     turn: Semaphore,
+}
+
+/// What is to be evicted at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How many bytes.
+    pub bytes: u64,
+    /// How many items.
+    pub items: u64,
 }
 
 /// What a run evicted.
@@ -67,6 +82,7 @@ impl Evictor {
             metrics,
             budget_bytes: budget_bytes.into(),
             estimated_bytes: AtomicU64::new(0),
+            min_free: Mutex::new(MinFree::Bytes(0)),
             nudge: Arc::default(),
             turn: Semaphore::new(1),
         }
@@ -95,6 +111,23 @@ impl Evictor {
         self.nudge_if_over(self.estimated_bytes.load(Ordering::Relaxed));
     }
 
+    /// Changes how much of the disk is to stay free; wants a run. Nothing has to before this is called.
+    pub fn set_min_free(&self, min_free: MinFree) {
+        *self.min_free.lock().unwrap_or_else(PoisonError::into_inner) = min_free;
+        self.nudge();
+    }
+
+    /// How many bytes of the disk are to stay free.
+    pub fn min_free_bytes(&self, space: Option<Space>) -> u64 {
+        let min_free = *self.min_free.lock().unwrap_or_else(PoisonError::into_inner);
+        min_free.of(space.map_or(0, |space| space.total_bytes))
+    }
+
+    /// The bytes of cached content, as far as that is known without asking.
+    pub fn estimated_bytes(&self) -> u64 {
+        self.estimated_bytes.load(Ordering::Relaxed)
+    }
+
     /// Wants a run.
     pub fn nudge(&self) {
         self.nudge.notify_one();
@@ -113,31 +146,60 @@ impl Evictor {
         let protected_limit = part_of(budget_bytes, PROTECTED_PERCENT);
         self.demote(protected_bytes.saturating_sub(protected_limit)).await?;
         let bytes = probation_bytes.saturating_add(protected_bytes);
-        if bytes <= budget_bytes {
+        let evicted = if bytes > budget_bytes {
+            let wanted_bytes = bytes - part_of(budget_bytes, 100 - HYSTERESIS_PERCENT);
+            let wanted = Room { bytes: wanted_bytes, items: 0 };
+            let evicted = self.evict(wanted, EvictionReason::Budget).await?;
+            tracing::info!(
+                evicted.items = evicted.items,
+                evicted.bytes = evicted.bytes,
+                cache.budget_bytes = budget_bytes,
+                "evicted content to stay within the budget",
+            );
+            evicted
+        } else {
+            Evicted::default()
+        };
+        let kept_free = self.keep_free().await?;
+        Ok(Evicted { items: evicted.items + kept_free.items, bytes: evicted.bytes + kept_free.bytes })
+    }
+
+    /// Evicts until as much of the disk is free as is to be, whoever filled it.
+    async fn keep_free(&self) -> Result<Evicted, UpkeepError> {
+        // A disk that does not say what is left is no reason to evict.
+        let Ok(space) = self.parts.blobs.space().await else { return Ok(Evicted::default()) };
+        let min_free_bytes = self.min_free_bytes(Some(space));
+        if space.free_bytes >= min_free_bytes {
             return Ok(Evicted::default());
         }
-        let wanted_bytes = bytes - part_of(budget_bytes, 100 - HYSTERESIS_PERCENT);
-        let evicted = self.evict(wanted_bytes, EvictionReason::Budget).await?;
-        tracing::info!(
-            evicted.items = evicted.items,
-            evicted.bytes = evicted.bytes,
-            cache.budget_bytes = budget_bytes,
-            "evicted content to stay within the budget",
-        );
+        let reserve_bytes = part_of(min_free_bytes, RESERVE_PERCENT);
+        let wanted = Room { bytes: min_free_bytes + reserve_bytes - space.free_bytes, items: 0 };
+        let evicted = self.evict(wanted, EvictionReason::DiskLow).await?;
+        if evicted.items > 0 {
+            tracing::info!(
+                evicted.items = evicted.items,
+                evicted.bytes = evicted.bytes,
+                disk.free_bytes = space.free_bytes,
+                disk.min_free_bytes = min_free_bytes,
+                "evicted content to keep space on the disk free",
+            );
+        }
         Ok(evicted)
     }
 
-    /// Evicts at least so many bytes, whatever the budget says: the disk is full. Fewer where the
+    /// Evicts at least so much, whatever the budget says: the disk is full. Less where the
     /// cache holds no more. Otherwise as [`Self::enforce`].
-    pub async fn make_room(&self, bytes: u64) -> Result<Evicted, UpkeepError> {
+    pub async fn make_room(&self, room: Room) -> Result<Evicted, UpkeepError> {
         let _turn = self.turn.acquire().await;
         self.count().await?;
-        let evicted = self.evict(bytes, EvictionReason::DiskFull).await?;
-        tracing::warn!(
-            evicted.items = evicted.items,
-            evicted.bytes = evicted.bytes,
-            "evicted content because the disk is full; the budget is larger than the disk allows",
-        );
+        let evicted = self.evict(room, EvictionReason::DiskFull).await?;
+        if evicted.items > 0 {
+            tracing::warn!(
+                evicted.items = evicted.items,
+                evicted.bytes = evicted.bytes,
+                "evicted content because the disk is full; the budget is larger than the disk allows",
+            );
+        }
         Ok(evicted)
     }
 
@@ -170,11 +232,11 @@ impl Evictor {
         Ok(())
     }
 
-    async fn evict(&self, wanted_bytes: u64, reason: EvictionReason) -> Result<Evicted, UpkeepError> {
+    async fn evict(&self, wanted: Room, reason: EvictionReason) -> Result<Evicted, UpkeepError> {
         let mut run =
             Run { reason, forgotten_bytes: 0, evicted: Evicted::default(), stuck: Stuck::default() };
         for (kind, segment) in ORDER {
-            while run.freed_bytes() < wanted_bytes {
+            while !run.has_freed(wanted) {
                 // Items that are stuck stay in front: the list is long enough to see past them.
                 let limit = BATCH.saturating_add(run.stuck.count());
                 let mut victims = self.parts.index.list_least_used(kind, segment, limit).await?;
@@ -182,12 +244,16 @@ impl Evictor {
                 if victims.is_empty() {
                     break;
                 }
-                let victims = take_until(victims, wanted_bytes - run.freed_bytes());
+                // Where items are wanted and no bytes, all that were looked at go.
+                let victims = match wanted.bytes.saturating_sub(run.freed_bytes()) {
+                    0 => victims,
+                    bytes => take_until(victims, bytes),
+                };
                 self.remove(victims, &mut run).await?;
             }
         }
         match run.stuck.last_error {
-            Some(error) if run.freed_bytes() < wanted_bytes => Err(error.into()),
+            Some(error) if !run.has_freed(wanted) => Err(error.into()),
             _ => Ok(run.evicted),
         }
     }
@@ -287,8 +353,12 @@ impl Run {
     const fn freed_bytes(&self) -> u64 {
         match self.reason {
             EvictionReason::Budget => self.forgotten_bytes,
-            EvictionReason::DiskFull => self.evicted.bytes,
+            EvictionReason::DiskFull | EvictionReason::DiskLow => self.evicted.bytes,
         }
+    }
+
+    const fn has_freed(&self, wanted: Room) -> bool {
+        self.freed_bytes() >= wanted.bytes && self.evicted.items >= wanted.items
     }
 }
 
@@ -345,6 +415,9 @@ const PROTECTED_PERCENT: u64 = 50;
 
 /// How far below the budget a run evicts.
 const HYSTERESIS_PERCENT: u64 = 2;
+
+/// How much more than is to be free a run frees, as a share of that.
+const RESERVE_PERCENT: u64 = 10;
 
 /// How many items are looked at together.
 const BATCH: u32 = 64;

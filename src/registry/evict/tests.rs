@@ -297,9 +297,15 @@ async fn room_is_made_below_the_budget_when_the_disk_is_full() {
     for name in ["a", "b", "c"] {
         cache.store(name, 40).await;
     }
-    assert_eq!(cache.evictor.make_room(50).await.unwrap(), Evicted { items: 2, bytes: 80 });
+    assert_eq!(
+        cache.evictor.make_room(Room { bytes: 50, items: 0 }).await.unwrap(),
+        Evicted { items: 2, bytes: 80 }
+    );
     assert_eq!(cache.kept(&["a", "b", "c"]), ["c"]);
-    assert_eq!(cache.evictor.make_room(500).await.unwrap(), Evicted { items: 1, bytes: 40 });
+    assert_eq!(
+        cache.evictor.make_room(Room { bytes: 500, items: 0 }).await.unwrap(),
+        Evicted { items: 1, bytes: 40 }
+    );
     let by_disk = cache.evictor.metrics.evictions.with_label_values(&["disk_full"]);
     assert_eq!(by_disk.get(), 3);
 }
@@ -392,4 +398,30 @@ async fn the_log_of_uses_is_bounded_and_asks_to_be_written() {
     }
     assert!(futures_util::poll!(std::pin::pin!(signal.notified())).is_ready());
     assert_eq!(uses.flush().await.unwrap(), 16 * 1024);
+}
+
+#[tokio::test]
+async fn what_is_to_stay_free_on_the_disk_is_kept_free_below_the_budget() {
+    let cache = Cache::new(1 << 30).await;
+    cache.blobs.limit(1000);
+    for number in 0..9 {
+        cache.store(number, 100).await;
+    }
+    assert_eq!(cache.evictor.enforce().await.unwrap(), Evicted::default(), "nothing has to stay free");
+    cache.evictor.set_min_free(MinFree::Percent(30));
+    // 300 and a tenth more, of which 100 are free.
+    assert_eq!(cache.evictor.enforce().await.unwrap(), Evicted { items: 3, bytes: 300 });
+    assert_eq!(cache.kept(&["0", "1", "2", "3", "8"]), ["3", "8"]);
+    assert_eq!(cache.evictor.enforce().await.unwrap(), Evicted::default());
+    cache.evictor.set_min_free(MinFree::Bytes(5000));
+    assert_eq!(cache.evictor.enforce().await.unwrap().items, 6, "no more than there is");
+}
+
+#[tokio::test]
+async fn a_disk_without_inodes_is_given_items_whatever_their_bytes() {
+    let cache = Cache::new(1 << 30).await;
+    for number in 0..9 {
+        cache.store(number, 1).await;
+    }
+    assert!(cache.evictor.make_room(Room { bytes: 0, items: 3 }).await.unwrap().items >= 3);
 }

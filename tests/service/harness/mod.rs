@@ -126,6 +126,11 @@ impl Tidegate {
         self.process.memory_bytes()
     }
 
+    /// The process, for tests that take something away from it.
+    pub(crate) fn process_id(&self) -> rustix::process::Pid {
+        self.process.id()
+    }
+
     /// How long it took from the start of the process to the line that says ready.
     pub(crate) fn startup(&self) -> Duration {
         self.process.startup

@@ -26,6 +26,7 @@ impl Process {
     pub(super) async fn spawn(directory: &Path, setup: &Setup) -> Self {
         let started = Instant::now();
         let mut child = command(directory)
+            .envs(setup.variables())
             .args(["serve", "--config", "tidegate.toml", "--listen"])
             .arg(setup.listen())
             .args(["--admin-listen", "127.0.0.1:0"])
@@ -72,6 +73,10 @@ impl Process {
     pub(super) fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    pub(super) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {

@@ -17,6 +17,7 @@ pub(crate) struct Setup {
     data: Option<PathBuf>,
     listen: Option<String>,
     files: Vec<(String, String)>,
+    variables: Vec<(String, PathBuf)>,
     warnings: bool,
     expected: Vec<String>,
 }
@@ -88,6 +89,18 @@ impl Setup {
         self
     }
 
+    /// An environment variable of the server.
+    pub(crate) fn variable(mut self, name: &str, value: &Path) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A line of `[storage]`.
+    pub(crate) fn storage(mut self, line: &str) -> Self {
+        self.storage.push(line.to_owned());
+        self
+    }
+
     /// Expects warnings: something is made to go wrong.
     pub(crate) fn with_warnings(mut self) -> Self {
         self.warnings = true;
@@ -111,6 +124,10 @@ impl Setup {
 
     pub(super) fn data_of(&self, directory: &Path) -> PathBuf {
         self.data.clone().unwrap_or_else(|| directory.join("data"))
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_path()))
     }
 
     pub(super) fn expects_warnings(&self) -> bool {

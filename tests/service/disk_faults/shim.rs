@@ -1,0 +1,61 @@
+//! A disk that fails on demand: a library that stands between the program and the C library.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::harness::Setup;
+
+/// The faults of one server's disk. None at first.
+pub(super) struct Shim {
+    directory: tempfile::TempDir,
+}
+
+impl Shim {
+    pub(super) fn new() -> Self {
+        let shim = Self { directory: tempfile::tempdir().unwrap() };
+        shim.heal();
+        shim
+    }
+
+    /// Starts the server on this disk.
+    pub(super) fn under(&self, setup: Setup) -> Setup {
+        setup.variable("LD_PRELOAD", library()).variable("DISK_FAULTS", &self.rules())
+    }
+
+    /// Lets calls fail, as the lines say (`shim.c`).
+    pub(super) fn fail(&self, lines: &[&str]) {
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, lines.join("\n")).unwrap();
+        std::fs::rename(new, self.rules()).unwrap();
+    }
+
+    pub(super) fn heal(&self) {
+        self.fail(&[]);
+    }
+
+    fn rules(&self) -> PathBuf {
+        self.directory.path().join("rules")
+    }
+}
+
+/// The library, compiled once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let own = folder.join(format!("disk-faults-{}.so", std::process::id()));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service/disk_faults/shim.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&own, &source])
+            .arg("-ldl")
+            .output()
+            .expect("cc is needed: tests/run installs it");
+        assert!(compiled.status.success(), "{compiled:?}");
+        // Other test processes may compile it, too: each takes a whole one.
+        let library = folder.join("disk-faults.so");
+        std::fs::rename(own, &library).unwrap();
+        library
+    })
+}
