@@ -24,7 +24,7 @@ use crate::registry::{
 };
 use crate::runtime::{Clock, Cores, Tasks, Timestamp};
 use crate::server::{
-    Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
+    AdminAccess, Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
 };
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::{self, LogHandle};
@@ -66,6 +66,7 @@ struct App {
     registry: Registry,
     server: Server,
     certificates: CertificateReload,
+    access: AdminAccess,
     upstreams: UpstreamServices,
     evictor: Arc<Evictor>,
     uses: Arc<UseLog>,
@@ -147,8 +148,8 @@ impl App {
             advice: advice(&registry),
         };
         let server = Server::bind(&config.server, services).context("listen")?;
-        let certificates = server.certificate_reload();
-        Ok(Self { registry, server, certificates, upstreams, evictor, uses, index, tasks, cores })
+        let (certificates, access) = (server.certificate_reload(), server.admin_access());
+        Ok(Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores })
     }
 
     /// Logs the one line that says where the server listens.
@@ -166,7 +167,8 @@ impl App {
         hang_ups: &mut Signal,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { registry, server, certificates, upstreams, evictor, uses, index, tasks, cores } = self;
+        let Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores } =
+            self;
         let shutdown = CancellationToken::new();
         let mut served = tasks.spawn(server.serve(shutdown.clone()));
         tokio::pin!(stop);
@@ -176,7 +178,7 @@ impl App {
                 // Only a fault ends it before it was told to.
                 ended = &mut served => return Err(server_fault(ended)),
                 Some(()) = hang_ups.recv() => {
-                    let reload = Reload { registry: &registry, certificates: &certificates, upstreams: &upstreams, evictor: &evictor, log };
+                    let reload = Reload { registry: &registry, certificates: &certificates, access: &access, upstreams: &upstreams, evictor: &evictor, log };
                     reload.run(&mut loaded, sources);
                 }
             }
@@ -213,6 +215,7 @@ fn server_fault(ended: Result<bool, tokio::task::JoinError>) -> anyhow::Error {
 struct Reload<'a> {
     registry: &'a Registry,
     certificates: &'a CertificateReload,
+    access: &'a AdminAccess,
     upstreams: &'a UpstreamServices,
     evictor: &'a Evictor,
     log: &'a LogHandle,
@@ -249,6 +252,7 @@ impl Reload<'_> {
             self.certificates.reload(tls).context("read the certificate")?;
         }
         self.log.set_level(&config.logging.level)?;
+        self.access.set_token(config.server.admin_token.as_ref());
         self.registry.replace_names(names);
         self.registry.replace_warm_schedule(&config.warm);
         self.evictor.set_budget(config.storage.max_size_bytes);

@@ -9,7 +9,7 @@ use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
     Config, Credentials, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ServerConfig, StorageConfig,
-    Timeouts, TlsConfig, UpstreamConfig, assemble_warm,
+    Timeouts, TlsConfig, UpstreamConfig, assemble_token, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -56,6 +56,7 @@ fn assemble_server(table: &Table, directory: &Path, faults: &mut Faults) -> Opti
     Some(ServerConfig {
         listen,
         admin_listen,
+        admin_token: assemble_token::assemble(table, directory, faults),
         external_url: table.one(SERVER, "external_url"),
         tls: assemble_tls(table, directory, faults),
         max_connections: count(table, SERVER, "max_connections")?,

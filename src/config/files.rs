@@ -17,6 +17,8 @@ pub(super) enum FileKind {
     PrivateKey,
     /// A password.
     Secret,
+    /// A token; what it has to look like is checked elsewhere.
+    Token,
 }
 
 /// Checks that a file can be read and holds what it is to hold. Never quotes its content.
@@ -49,7 +51,7 @@ pub(super) fn check(path: &Path, kind: FileKind) -> Result<(), Problem> {
         FileKind::Secret if bytes.trim_ascii().is_empty() => {
             Err(Problem::new(format!("\"{name}\" is empty"), "write the password into it"))
         }
-        FileKind::Secret => Ok(()),
+        FileKind::Secret | FileKind::Token => Ok(()),
     }
 }
 

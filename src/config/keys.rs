@@ -138,6 +138,8 @@ pub(super) static KEYS: &[Key] = &[
     one(Server, "admin_listen", Address, "address of metrics, health and the admin API")
         .or("127.0.0.1:5001")
         .at_start(),
+    one(Server, "admin_token", Secret, "what callers of the admin API have to show"),
+    one(Server, "admin_token_file", Path, "file that holds the token, read anew on SIGHUP"),
     one(Server, "external_url", Url, "the URL that clients use, where a proxy in front hides it").at_start(),
     one(Server, "max_connections", Count(1), "the most connections at once").or("4096").at_start(),
     one(Server, "header_timeout", Item::Duration(SECOND), "how long a client may take for a request's head")

@@ -7,6 +7,7 @@
 //! Relative paths are relative to the working directory, wherever they are written.
 
 mod assemble;
+mod assemble_token;
 mod assemble_warm;
 mod builtin;
 mod checks;
@@ -48,6 +49,11 @@ pub use warm::{WarmConfig, WarmSchedule};
 /// Parses a size as keys have it, such as `10MiB`; the error says what is wrong and the remedy.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     quantity::parse_size(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))
+}
+
+/// Checks a token of the admin API; the error says what is wrong and the remedy, and quotes nothing of it.
+pub fn check_token(text: &str) -> Result<(), String> {
+    assemble_token::check(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))
 }
 
 /// The whole configuration.

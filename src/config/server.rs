@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Secret;
+
 /// `[server]`
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -11,6 +13,8 @@ pub struct ServerConfig {
     pub listen: Vec<SocketAddr>,
     /// Address of metrics, health and the admin API.
     pub admin_listen: SocketAddr,
+    /// What callers of the admin API have to show; without it, only this machine may call.
+    pub admin_token: Option<Secret>,
     /// The URL that clients use, where it cannot be told from their requests.
     pub external_url: Option<http::Uri>,
     /// TLS for `listen`; clear text without.

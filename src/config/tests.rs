@@ -283,6 +283,34 @@ tidegate.toml:2:1: server.tls.certificate: \"none.pem\" cannot be read: No such 
 }
 
 #[test]
+fn the_token_of_the_admin_api_comes_from_one_place_and_never_prints() {
+    let directory = directory_with("[server]\nadmin_token_file = \"token\"");
+    fs::write(directory.path().join("token"), "a-token-of-a-file\n").unwrap();
+    let loaded = Config::load(&sources(directory.path(), &[])).unwrap();
+    assert_eq!(loaded.config.server.admin_token, Some(Secret::new("a-token-of-a-file")));
+    let variables = [("TIDEGATE_SERVER__ADMIN_TOKEN", "a-token-of-a-variable")];
+    let of_variable = load("", &variables).unwrap();
+    assert_eq!(of_variable.config.server.admin_token, Some(Secret::new("a-token-of-a-variable")));
+    for shown in [of_variable.settings.to_toml(), format!("{of_variable:?}"), format!("{loaded:?}")] {
+        assert!(!shown.contains("a-token-of"), "{shown}");
+    }
+    for (text, fault) in [
+        (
+            "[server]\nadmin_token = \"short\"",
+            "tidegate.toml:2:1: server.admin_token: the token is too short",
+        ),
+        ("[server]\nadmin_token_file = \"no\"", "server.admin_token_file: \"no\" cannot be read"),
+        (
+            "[server]\nadmin_token = \"0123456789abcdef\"\nadmin_token_file = \"no\"",
+            "admin_token and admin_token_file are both given",
+        ),
+    ] {
+        let faults = faults_of(text, &[]);
+        assert!(faults.contains(fault) && faults.lines().count() == 2, "{faults}");
+    }
+}
+
+#[test]
 fn files_of_tls_are_read_and_checked() {
     let directory =
         directory_with("[server]\ntls = { certificate = \"cert.pem\", private_key = \"key.pem\" }");
@@ -432,6 +460,8 @@ fn what_is_shown_is_exact_and_can_be_loaded_again() {
         r#"[server]
 listen = ["127.0.0.1:7"]  # file tidegate.toml:2
 admin_listen = "127.0.0.1:5001"  # default
+# admin_token is not set: what callers of the admin API have to show
+# admin_token_file is not set: file that holds the token, read anew on SIGHUP
 # external_url is not set: the URL that clients use, where a proxy in front hides it
 max_connections = 4096  # default
 header_timeout = "30s"  # default
@@ -572,14 +602,16 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     let defaults = load("", &[]).unwrap();
     assert!(as_it_is.settings.difference(&defaults.settings).is_empty());
     // Two ways to give a password and a time are shown; only one of each may be in effect.
-    let directory =
-        directory_with(&uncommented(|name| ["password", "credential_helper", "daily"].contains(&name)));
+    let directory = directory_with(&uncommented(|name| {
+        ["admin_token", "password", "credential_helper", "daily"].contains(&name)
+    }));
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for (name, text) in [
         ("cert.pem", made.cert.pem()),
         ("corp-ca.pem", made.cert.pem()),
         ("key.pem", made.signing_key.serialize_pem()),
         ("docker-hub-token", "secret\n".to_owned()),
+        ("admin-token", "0123456789abcdef\n".to_owned()),
     ] {
         fs::write(directory.path().join(name), text).unwrap();
     }
@@ -590,6 +622,7 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     };
     let (full, defaults) = (values(&full.settings), values(&defaults.settings));
     let examples = [
+        "admin_token_file",
         "external_url",
         "certificate",
         "private_key",

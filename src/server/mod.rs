@@ -28,7 +28,7 @@ use std::sync::Arc;
 use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
-pub use admin::{Advice, Condition, ReadinessCheck};
+pub use admin::{AdminAccess, Advice, Condition, ReadinessCheck};
 pub use listener::ListenError;
 pub use metrics::ServerMetrics;
 pub use tls::TlsError;
@@ -67,6 +67,7 @@ pub struct Server {
     registry_listener: Listener,
     admin_listener: Listener,
     certificates: Option<Arc<CertificateStore>>,
+    access: AdminAccess,
     settings: ListenerSettings,
     external_host: Option<String>,
     services: ServerServices,
@@ -111,7 +112,17 @@ impl Server {
         );
         let external_host = config.external_url.as_ref().and_then(|url| url.authority());
         let external_host = external_host.map(ToString::to_string);
-        Ok(Self { registry_listener, admin_listener, certificates, settings, external_host, services })
+        let access = AdminAccess::default();
+        access.set_token(config.admin_token.as_ref());
+        Ok(Self {
+            registry_listener,
+            admin_listener,
+            certificates,
+            access,
+            settings,
+            external_host,
+            services,
+        })
     }
 
     /// The addresses of the registry API, in the order configured.
@@ -129,14 +140,20 @@ impl Server {
         CertificateReload(self.certificates.clone())
     }
 
+    /// What changes the token of the administrator's API later.
+    pub fn admin_access(&self) -> AdminAccess {
+        self.access.clone()
+    }
+
     /// Serves until `shutdown`, then finishes the requests that run, for `drain_timeout` at most.
     /// Returns whether all of them were finished.
     ///
     /// Health and metrics are answered until the end; a server that drains is not ready.
     pub async fn serve(self, shutdown: CancellationToken) -> bool {
-        let Self { services, settings, .. } = self;
+        let Self { services, settings, access, .. } = self;
         let admin = Arc::new(Admin {
             metrics: services.metrics_registry,
+            access,
             checks: services.readiness,
             advice: services.advice,
             shutdown: shutdown.clone(),

@@ -35,6 +35,7 @@ pub use endpoints::{EndpointState, EndpointStatus};
 pub use error::{SetupError, UpstreamError};
 pub use link::Link;
 pub use metrics::UpstreamMetrics;
+pub use tls::load_native_roots;
 
 use crate::config::UpstreamConfig;
 use crate::oci::{Digest, MediaType, NextPage};
@@ -85,7 +86,7 @@ impl UpstreamServices {
         let via = HeaderValue::from_str(&via_value(node_id))
             .map_err(|_invalid| SetupError::NodeId(node_id.to_owned()))?;
         let dns = Arc::new(Dns::from_system()?);
-        Ok(Self { dns, roots: tls::load_native_roots(), metrics, tasks, clock, via })
+        Ok(Self { dns, roots: load_native_roots(), metrics, tasks, clock, via })
     }
 }
 

@@ -10,7 +10,7 @@ use super::error::SetupError;
 use crate::config::UpstreamConfig;
 
 /// The machine's certificate authorities; Mozilla's where it has none (an image from scratch).
-pub(super) fn load_native_roots() -> RootCertStore {
+pub fn load_native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);

@@ -8,6 +8,7 @@ mod content;
 mod harness;
 mod upstream;
 
+mod admin;
 mod blobs;
 mod claims;
 mod deleted;

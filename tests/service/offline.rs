@@ -179,7 +179,7 @@ async fn offline_a_bad_order_is_refused_with_a_reason() {
     };
     refuse(call().body("{\"offline\": 1}"), 400, "boolean").await;
     refuse(call().body("{}"), 400, "offline").await;
-    refuse(call().body("x".repeat(1 << 20)), 400, "body").await;
+    refuse(call().body("x".repeat(1 << 20)), 413, "in parts").await;
     refuse(call().body(json!({ "offline": true, "upstream": "no.test" }).to_string()), 404, "no.test").await;
     let order = json!({ "offline": true }).to_string();
     refuse(call().header("origin", "http://evil.invalid").body(order.clone()), 403, "own machine").await;

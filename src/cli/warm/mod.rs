@@ -12,16 +12,13 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 
 use self::progress::Reporter;
-use super::admin_client::{AdminClient, DEFAULT_SERVER};
+use super::admin_client::{ServerArguments, read_environment};
 use super::{Failure, Format};
 use crate::oci::Platform;
 use crate::runtime::DayWindow;
 
 /// How often the server is asked.
 const PERIOD: Duration = Duration::from_millis(200);
-
-/// The variable that names the server where no flag does.
-const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
 
 /// The largest file of images.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -55,12 +52,8 @@ pub(super) struct WarmArguments {
     /// The part of the day in which anything is fetched, such as "22:00-06:00 +02:00"; UTC where nothing is said.
     #[arg(long, value_name = "WINDOW")]
     window: Option<DayWindow>,
-    #[arg(
-        long,
-        value_name = "URL",
-        help = "The server's administrator API [default: TIDEGATE_SERVER, or http://127.0.0.1:5001]"
-    )]
-    server: Option<String>,
+    #[command(flatten)]
+    server: ServerArguments,
     /// How to print: bars and lines for people, or one JSON object a line.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
@@ -72,12 +65,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(arguments: &WarmArguments) -> Result<(), Failure> {
-    let environment: HashMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = read_environment();
     let order = arguments.order(&environment).map_err(Failure::Usage)?;
-    let url = arguments.server.as_ref().or_else(|| environment.get(SERVER_VARIABLE));
-    let client = AdminClient::new(url.map_or(DEFAULT_SERVER, String::as_str)).map_err(Failure::Usage)?;
+    let client = arguments.server.client(&environment)?;
     let started = client.call("POST", "/api/v1/warm", Some(&order)).map_err(Failure::Failed)?;
     let path = started["id"].as_str().map(|id| format!("/api/v1/warm/{id}"));
     let path =

@@ -1,12 +1,12 @@
 //! `/api/v1/cache/images`: the images that are known here, and what of them is missing.
 
-use http::{Method, Response, StatusCode};
+use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Body, JSON, not_allowed, text};
+use super::api::{Answered, Call, Refusal};
 use crate::auth::{RequestContext, RequestId};
 use crate::oci::decode_query;
-use crate::registry::{ErrorKind, Image, ImageQuery, ImageState, Missing, Registry};
+use crate::registry::{Image, ImageQuery, ImageState, Missing, Registry};
 
 /// How many images a page has where nothing is said, and the most.
 const PAGE: usize = 1000;
@@ -17,28 +17,12 @@ const TOLD_PARTS: usize = 100;
 
 /// Answers GET and HEAD. Parameters: `incomplete` or `complete` (only those), `upstream`, `repository`, and for
 /// pages `n` and `last`.
-pub(super) async fn answer(registry: &Registry, method: &Method, query: Option<&str>) -> Response<Body> {
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return not_allowed("GET, HEAD");
-    }
-    let refuse = |status, reason: String| text(status, JSON, json!({ "error": reason }).to_string());
-    let query = match read_query(query.unwrap_or_default()) {
-        Ok(query) => query,
-        Err(reason) => return refuse(StatusCode::BAD_REQUEST, reason),
-    };
+pub(super) async fn answer(registry: &Registry, call: &Call) -> Answered {
+    let query = read_query(&call.query).map_err(Refusal::bad)?;
     let context = RequestContext::anonymous(RequestId::random());
-    match registry.list_images(&context, &query).await {
-        Ok(list) => {
-            let images: Vec<_> = list.images.iter().map(report).collect();
-            text(StatusCode::OK, JSON, json!({ "images": images, "next": list.next }).to_string())
-        }
-        Err(error) if error.kind() == ErrorKind::Client => refuse(StatusCode::NOT_FOUND, error.to_string()),
-        Err(error) => {
-            let source: &dyn std::error::Error = &error;
-            tracing::error!(error = source, "images cannot be listed");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-        }
-    }
+    let list = registry.list_images(&context, &query).await?;
+    let images: Vec<_> = list.images.iter().map(report).collect();
+    Ok((StatusCode::OK, json!({ "images": images, "next": list.next })))
 }
 
 fn read_query(query: &str) -> Result<ImageQuery, String> {

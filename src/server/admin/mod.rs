@@ -1,5 +1,7 @@
 //! The administrator's listener: health, metrics, and the management API under `/api/v1`.
 
+mod access;
+mod api;
 mod health;
 mod images;
 mod offline;
@@ -14,6 +16,7 @@ use http_body_util::Full;
 use prometheus::TextEncoder;
 use tokio_util::sync::CancellationToken;
 
+pub use access::AdminAccess;
 pub use health::{Advice, Condition, ReadinessCheck};
 
 use super::transmit::Piece;
@@ -33,19 +36,18 @@ where
     B: http_body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match request.uri().path() {
-        "/api/v1/offline" => offline::answer(registry, request, client).await,
-        "/api/v1/cache/images" => images::answer(registry, request.method(), request.uri().query()).await,
-        path if path == warm::PATH || path.starts_with(warm::BELOW) => {
-            warm::answer(registry, request, client).await
-        }
-        _ => admin.answer(&request).await,
+    if !api::is_below(request.uri().path()) {
+        return admin.answer(&request).await;
     }
+    let admitted = admin.access.require(request.headers(), request.uri(), client);
+    Box::pin(api::answer(admitted, registry, request)).await
 }
 
 /// Answers questions about how the node does.
 pub(super) struct Admin {
     pub(super) metrics: prometheus::Registry,
+    /// Who may use the API. Health and metrics are open.
+    pub(super) access: AdminAccess,
     pub(super) checks: Vec<ReadinessCheck>,
     /// What is told beside them.
     pub(super) advice: Advice,

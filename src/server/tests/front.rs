@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RequestBody, fed_body, no_body};
 use crate::registry::{CacheResult, RegistryError, Served};
-use crate::server::admin::{Admin, ReadinessCheck};
+use crate::server::admin::{Admin, AdminAccess, ReadinessCheck};
 use crate::server::body::ResponseBody;
 use crate::server::dispatch::Front;
 use crate::server::distribution::{Answer, answer_base};
@@ -332,7 +332,13 @@ async fn the_administrators_listener_says_how_the_node_is() {
     ServerMetrics::new(&numbers).unwrap();
     let shutdown = CancellationToken::new();
     let checks = vec![ReadinessCheck::new("metadata", || async { Err("disk is full".into()) })];
-    let admin = Admin { metrics: numbers, checks, advice: Box::new(Vec::new), shutdown };
+    let admin = Admin {
+        metrics: numbers,
+        access: AdminAccess::default(),
+        checks,
+        advice: Box::new(Vec::new),
+        shutdown,
+    };
     let cases = [
         ("GET", "/health/live", 200, "alive"),
         ("GET", "/health/ready", 503, r#""reason":"disk is full""#),

@@ -1,0 +1,229 @@
+//! The management API: what there is under `/api/v1`, who may ask, and how orders are read.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{JSON, images, offline, text, warm};
+use crate::registry::{ErrorKind, Registry, RegistryError};
+
+/// What every path of the API begins with.
+const ROOT: &str = "/api/v1";
+
+/// Something that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Offline,
+    Images,
+    WarmJobs,
+    WarmJob,
+}
+
+/// A path of the API.
+#[derive(Debug)]
+pub(super) struct ApiRoute {
+    /// The path; `{id}` stands for one component.
+    pub(super) path: &'static str,
+    /// The methods, as `Allow` has them.
+    pub(super) methods: &'static str,
+    endpoint: Endpoint,
+    /// The longest order, in bytes.
+    most_bytes: usize,
+}
+
+const fn route(path: &'static str, methods: &'static str, endpoint: Endpoint) -> ApiRoute {
+    ApiRoute { path, methods, endpoint, most_bytes: 16 * 1024 }
+}
+
+impl ApiRoute {
+    const fn with_orders_of(mut self, most_bytes: usize) -> Self {
+        self.most_bytes = most_bytes;
+        self
+    }
+}
+
+/// Every path.
+pub(super) const ROUTES: &[ApiRoute] = &[
+    route("/api/v1/offline", "GET, HEAD, PUT", Endpoint::Offline),
+    route("/api/v1/cache/images", "GET, HEAD", Endpoint::Images),
+    // Some thousand images of long names.
+    route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).with_orders_of(2 * 1024 * 1024),
+    route("/api/v1/warm/{id}", "GET, HEAD, DELETE", Endpoint::WarmJob),
+];
+
+/// One request, from somebody who may ask, of a method that there is.
+pub(super) struct Call {
+    pub(super) method: Method,
+    /// What stands for `{id}` in the path; empty where there is none.
+    pub(super) id: String,
+    pub(super) query: String,
+    body: Bytes,
+}
+
+/// What a handler makes of a call.
+pub(super) type Answered = Result<(StatusCode, Value), Refusal>;
+
+/// Why nothing was done: status, and the reason with its remedy.
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
+
+impl Refusal {
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, message.into())
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let status = match (&error, error.kind()) {
+            (RegistryError::NameInvalid(_), _) => StatusCode::BAD_REQUEST,
+            (RegistryError::ReadOnly(_), _) => StatusCode::FORBIDDEN,
+            (_, ErrorKind::Client) => StatusCode::NOT_FOUND,
+            (_, ErrorKind::Upstream) => StatusCode::BAD_GATEWAY,
+            (_, ErrorKind::Store | ErrorKind::Internal) => {
+                let source: &dyn std::error::Error = &error;
+                tracing::error!(error = source, "a question to the administrator's API cannot be answered");
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl Call {
+    /// Reads the order that came along.
+    pub(super) fn order<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        serde_json::from_slice(&self.body).map_err(|error| Refusal::bad(format!("the body: {error}")))
+    }
+
+    /// Whether nothing is to be changed.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+}
+
+/// Whether a path belongs to the API.
+pub(super) fn is_below(path: &str) -> bool {
+    path.strip_prefix(ROOT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Answers a request that [`super::AdminAccess`] lets in.
+pub(super) async fn answer<B>(
+    admitted: Result<(), Refusal>,
+    registry: &Registry,
+    request: Request<B>,
+) -> Response<super::Body>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if let Err(refusal) = admitted {
+        return refuse(refusal);
+    }
+    let Some((route, id)) = find(request.uri().path()).map(|(route, id)| (route, id.to_owned())) else {
+        let message = format!("there is no {}", request.uri().path());
+        return refuse(Refusal(StatusCode::NOT_FOUND, message));
+    };
+    if !route.methods.split(", ").any(|method| method == request.method().as_str()) {
+        let message = format!("{} takes only {}", route.path, route.methods.replace(", ", " and "));
+        let mut response = refuse(Refusal(StatusCode::METHOD_NOT_ALLOWED, message));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
+        return response;
+    }
+    let answered = match read(request, id, route.most_bytes).await {
+        Ok(call) => ask(registry, route.endpoint, &call).await,
+        Err(refusal) => Err(refusal),
+    };
+    match answered {
+        Ok((status, value)) => text(status, JSON, value.to_string()),
+        Err(refusal) => refuse(refusal),
+    }
+}
+
+async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
+    match endpoint {
+        Endpoint::Offline => offline::answer(registry, call),
+        Endpoint::Images => images::answer(registry, call).await,
+        Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
+        Endpoint::WarmJob => warm::answer_job(registry, call),
+    }
+}
+
+/// Finds a path, and what stands for `{id}` in it.
+fn find(path: &str) -> Option<(&'static ApiRoute, &str)> {
+    ROUTES.iter().find_map(|route| match route.path.strip_suffix("{id}") {
+        Some(start) => {
+            let id = path.strip_prefix(start).filter(|id| !id.is_empty() && !id.contains('/'));
+            id.map(|id| (route, id))
+        }
+        None => (route.path == path).then_some((route, "")),
+    })
+}
+
+/// Reads the whole request; an order has to be JSON, so that no form of a web page is one.
+async fn read<B>(request: Request<B>, id: String, most_bytes: usize) -> Result<Call, Refusal>
+where
+    B: http_body::Body,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (parts, body) = request.into_parts();
+    let method = parts.method;
+    let query = parts.uri.query().unwrap_or_default().to_owned();
+    if !matches!(method, Method::PUT | Method::POST) {
+        return Ok(Call { method, id, query, body: Bytes::new() });
+    }
+    let is_json = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    if !is_json {
+        let message = "an order is JSON: send it with \"Content-Type: application/json\"";
+        return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
+    }
+    let too_large = || {
+        let message = format!("the body is larger than {most_bytes} bytes: give the order in parts");
+        Refusal(StatusCode::PAYLOAD_TOO_LARGE, message)
+    };
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > most_bytes as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(body, most_bytes).collect().await {
+        Ok(body) => Ok(Call { method, id, query, body: body.to_bytes() }),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Refusal::bad(format!("the body cannot be read: {error}"))),
+    }
+}
+
+/// `{"error": …}`, as every refusal of the API.
+fn refuse(Refusal(status, message): Refusal) -> Response<super::Body> {
+    let mut response = text(status, JSON, json!({ "error": message }).to_string());
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 6750, section 3.
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_found_whole_and_with_one_component_for_an_id() {
+        let found = |path: &str| find(path).map(|(route, id)| (route.endpoint, id.to_owned()));
+        assert_eq!(found("/api/v1/warm"), Some((Endpoint::WarmJobs, String::new())));
+        assert_eq!(found("/api/v1/warm/a1"), Some((Endpoint::WarmJob, "a1".to_owned())));
+        for path in ["/api/v1", "/api/v1/warm/", "/api/v1/warm/a/b", "/api/v1/offline/", "/api/v2/warm"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+        assert!(
+            is_below("/api/v1") && is_below("/api/v1/x") && !is_below("/api/v10") && !is_below("/metrics")
+        );
+    }
+}
