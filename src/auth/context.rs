@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Actor {
     /// A client that did not say who it is.
     Anonymous,
+    /// Whoever may use the administrator's API.
+    Administrator,
     /// The node itself: revalidation, eviction.
     System,
 }
@@ -77,6 +79,11 @@ impl RequestContext {
     /// The context of work that the node does on its own.
     pub fn system() -> Self {
         Self { actor: Actor::System, request_id: RequestId::random() }
+    }
+
+    /// The context of an administrator's request.
+    pub fn administrator() -> Self {
+        Self { actor: Actor::Administrator, request_id: RequestId::random() }
     }
 
     /// The context of an anonymous client's request.

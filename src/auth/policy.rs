@@ -23,7 +23,7 @@ pub struct ReadOnly;
 /// Fails unless the context's actor may do `action`.
 pub const fn require(context: &RequestContext, action: Action) -> Result<(), ReadOnly> {
     match (&context.actor, action) {
-        (_, Action::Pull | Action::List) | (Actor::System, _) => Ok(()),
+        (_, Action::Pull | Action::List) | (Actor::System | Actor::Administrator, _) => Ok(()),
         (Actor::Anonymous, Action::Push | Action::Delete) => Err(ReadOnly),
     }
 }

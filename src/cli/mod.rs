@@ -4,6 +4,7 @@
 //! with their remedies, to standard error.
 
 mod admin_client;
+mod cache;
 mod client_config;
 mod configuration;
 mod console;
@@ -46,6 +47,9 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Prints the finished configuration for a client to use this server as a mirror.
     ClientConfig(client_config::ClientConfigArguments),
+    /// Looks at what a running server has cached, and purges it.
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Has a running server fetch images ahead of time, whole.
     Warm(warm::WarmArguments),
 }
@@ -120,6 +124,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
+        Some(Command::Cache(command)) => cache::run(&command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
     };
     match result {

@@ -51,6 +51,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     quantity::parse_size(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))
 }
 
+/// Parses a duration as keys have it, such as `30d`; the error says what is wrong and the remedy.
+pub fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    quantity::parse_duration(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))
+}
+
 /// Checks a token of the admin API; the error says what is wrong and the remedy, and quotes nothing of it.
 pub fn check_token(text: &str) -> Result<(), String> {
     assemble_token::check(text).map_err(|problem| format!("{}: {}", problem.reason, problem.remedy))

@@ -28,6 +28,8 @@ pub enum Event {
         /// Its digest.
         digest: Digest,
     },
+    /// Much was forgotten at once: rights, tags and content, by order of the administrator.
+    Purged,
 }
 
 /// Carries events to everybody who listens.

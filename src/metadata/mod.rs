@@ -7,6 +7,7 @@ mod content;
 #[cfg(test)]
 mod contract;
 mod error;
+mod holdings;
 mod images;
 mod listings;
 mod proofs;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_USE_AFTER, Segment};
 pub use error::{MetadataError, Result};
+pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use proofs::{AccessProof, AccessProofs};
@@ -52,11 +54,18 @@ impl fmt::Debug for RepositoryId {
 
 /// All that a node's index can do.
 pub trait NodeIndex:
-    ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+    ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords + Holdings
 {
 }
 
 impl<T> NodeIndex for T where
-    T: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+    T: ContentIndex
+        + TagObservations
+        + AccessProofs
+        + Listings
+        + PullRecords
+        + ImageRecords
+        + WarmRecords
+        + Holdings
 {
 }

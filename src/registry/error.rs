@@ -7,6 +7,7 @@ use crate::blobs::BlobError;
 use crate::metadata::MetadataError;
 use crate::metadata::RepositoryId;
 use crate::oci::{Digest, Reference};
+use crate::registry::UpkeepError;
 use crate::upstream::UpstreamError;
 
 /// Why a use case cannot answer.
@@ -177,6 +178,15 @@ impl From<MetadataError> for RegistryError {
 impl From<BlobError> for RegistryError {
     fn from(error: BlobError) -> Self {
         Self::Blobs(Arc::new(error))
+    }
+}
+
+impl From<UpkeepError> for RegistryError {
+    fn from(error: UpkeepError) -> Self {
+        match error {
+            UpkeepError::Index(error) => error.into(),
+            UpkeepError::Blobs(error) => (*error).into(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod error;
 mod evict;
 mod fill;
 mod freshness;
+mod holdings;
 mod image;
 mod listing;
 mod manifest;
@@ -41,6 +42,7 @@ use tokio::sync::broadcast::error::RecvError;
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
+pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
@@ -195,6 +197,10 @@ impl Registry {
                 let id = crate::metadata::RepositoryId { upstream: upstream.into(), name: repository };
                 self.0.memory.tags.invalidate(&(id, tag, AcceptClass::Any));
             }
+            Event::Purged => {
+                self.0.images.note_change();
+                self.0.memory.forget_all();
+            }
             Event::ContentRemoved { digest } => {
                 self.0.images.note_change();
                 self.0.memory.manifests.invalidate(&digest);
@@ -246,6 +252,34 @@ impl Registry {
         query: &ImageQuery,
     ) -> Result<ImageList, RegistryError> {
         image::list(&self.0, context, query).await
+    }
+
+    /// Sums up how much is cached, and how much may be.
+    pub async fn cache_stats(&self, context: &RequestContext) -> Result<CacheStats, RegistryError> {
+        holdings::stats(&self.0, context).await
+    }
+
+    /// Lists stored content by the repositories that have it, in pages of at most `limit`; `last` is the
+    /// `next` of an earlier page.
+    ///
+    /// Errors: a name of the query, or `last`, means nothing here.
+    pub async fn list_holdings(
+        &self,
+        context: &RequestContext,
+        query: &HoldingQuery,
+        last: Option<&str>,
+        limit: u32,
+    ) -> Result<HoldingList, RegistryError> {
+        holdings::list(&self.0, context, query, last, limit).await
+    }
+
+    /// Has repositories forget content, and removes it where none is left that has it. A manifest that is
+    /// named by its tag or digest takes along what nothing else in its repository uses; a tag that stays keeps
+    /// its manifest. The next pull asks upstream.
+    ///
+    /// Errors: a name of the query means nothing here; the index or the disk fails, with a part done.
+    pub async fn purge(&self, context: &RequestContext, order: &PurgeOrder) -> Result<Purged, RegistryError> {
+        holdings::purge(&self.0, context, order).await
     }
 
     /// Begins to make images complete, and says how the job is called. It goes on in a later process where

@@ -32,10 +32,31 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// The moment as RFC 3339 has it, in UTC and whole seconds: `2026-11-24T11:05:40Z`.
+    pub fn to_rfc3339(self) -> String {
+        let (days, second) = (self.0 / 86_400_000, self.0 / 1000 % 86_400);
+        let (year, month, day) = date_of(days);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+
     /// The same moment for APIs of the standard library.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
+}
+
+/// The date that is so many days after the first of January 1970: eras of 400 years that begin in March, so that
+/// the leap day is the last of its year.
+const fn date_of(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + if month <= 2 { 1 } else { 0 }, month, day)
 }
 
 impl fmt::Display for Timestamp {
@@ -83,6 +104,25 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(millis) = &self.0 {
             millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_after_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Timestamp::from_millis(seconds * 1000 + 999).to_rfc3339(), text);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod aside;
 mod content;
+mod holdings;
 mod images;
 mod listings;
 mod proofs;

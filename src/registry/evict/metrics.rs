@@ -11,6 +11,8 @@ pub enum EvictionReason {
     DiskFull,
     /// Less was free on the disk than is to be.
     DiskLow,
+    /// The administrator said so.
+    Purge,
 }
 
 impl EvictionReason {
@@ -20,6 +22,7 @@ impl EvictionReason {
             Self::Budget => "budget",
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
+            Self::Purge => "purge",
         }
     }
 }
@@ -48,7 +51,9 @@ impl CacheMetrics {
             evicted_bytes: IntCounter::new("cache_evicted_bytes_total", "Bytes evicted from the cache.")?,
         };
         // A series that begins at zero shows its first increase.
-        for reason in [EvictionReason::Budget, EvictionReason::DiskFull, EvictionReason::DiskLow] {
+        for reason in
+            [EvictionReason::Budget, EvictionReason::DiskFull, EvictionReason::DiskLow, EvictionReason::Purge]
+        {
             metrics.evictions.with_label_values(&[reason.as_str()]);
         }
         registry.register(Box::new(metrics.bytes.clone()))?;

@@ -19,6 +19,7 @@
 //! and fills enter it last; nor are readers, whose open file outlives its name.
 
 mod metrics;
+mod purge;
 #[cfg(test)]
 mod tests;
 mod use_log;
@@ -353,7 +354,7 @@ impl Run {
     const fn freed_bytes(&self) -> u64 {
         match self.reason {
             EvictionReason::Budget => self.forgotten_bytes,
-            EvictionReason::DiskFull | EvictionReason::DiskLow => self.evicted.bytes,
+            EvictionReason::DiskFull | EvictionReason::DiskLow | EvictionReason::Purge => self.evicted.bytes,
         }
     }
 

@@ -63,6 +63,16 @@ impl<'a> Catalogue<'a> {
         Ok(catalogue)
     }
 
+    /// The manifests of the repository that are stored.
+    pub(super) fn stored(&self) -> &[Digest] {
+        &self.stored
+    }
+
+    /// The manifests that tags of images point to.
+    pub(super) fn tagged_digests(&self) -> impl Iterator<Item = Digest> {
+        self.tagged.keys().copied()
+    }
+
     /// Looks for every part of every image.
     pub(in crate::registry) async fn list(mut self) -> Result<Vec<Image>, RegistryError> {
         let mut parts = HashSet::new();

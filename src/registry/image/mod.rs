@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod survey;
+mod uses;
 mod walk;
 
 pub(super) use catalogue::Catalogue;

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{JSON, images, offline, text, warm};
+use super::{JSON, cache, images, offline, text, warm};
 use crate::registry::{ErrorKind, Registry, RegistryError};
 
 /// What every path of the API begins with.
@@ -18,6 +18,9 @@ const ROOT: &str = "/api/v1";
 pub(super) enum Endpoint {
     Offline,
     Images,
+    Stats,
+    Entries,
+    Purge,
     WarmJobs,
     WarmJob,
 }
@@ -49,6 +52,9 @@ impl ApiRoute {
 pub(super) const ROUTES: &[ApiRoute] = &[
     route("/api/v1/offline", "GET, HEAD, PUT", Endpoint::Offline),
     route("/api/v1/cache/images", "GET, HEAD", Endpoint::Images),
+    route("/api/v1/cache/stats", "GET, HEAD", Endpoint::Stats),
+    route("/api/v1/cache/entries", "GET, HEAD", Endpoint::Entries),
+    route("/api/v1/cache/purge", "POST", Endpoint::Purge),
     // Some thousand images of long names.
     route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).with_orders_of(2 * 1024 * 1024),
     route("/api/v1/warm/{id}", "GET, HEAD, DELETE", Endpoint::WarmJob),
@@ -147,6 +153,9 @@ async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
     match endpoint {
         Endpoint::Offline => offline::answer(registry, call),
         Endpoint::Images => images::answer(registry, call).await,
+        Endpoint::Stats => cache::answer_stats(registry, call).await,
+        Endpoint::Entries => cache::answer_entries(registry, call).await,
+        Endpoint::Purge => cache::answer_purge(registry, call).await,
         Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
         Endpoint::WarmJob => warm::answer_job(registry, call),
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod cache;
 mod health;
 mod images;
 mod offline;
