@@ -200,6 +200,7 @@ impl Assembly<'_> {
                 stale_if_error: duration("stale_if_error")?,
                 negative_for: duration("negative_for")?,
                 keep_deleted: duration("keep_deleted")?,
+                pin_deleted: table.one(UPSTREAM, "pin_deleted")?,
             },
             timeouts: Timeouts {
                 connect: duration("connect_timeout")?,

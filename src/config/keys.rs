@@ -246,6 +246,13 @@ pub(super) static KEYS: &[Key] = &[
     .or("30d"),
     one(
         Upstream,
+        "pin_deleted",
+        Flag,
+        "whether an image that upstream deleted and that is in use here is pinned",
+    )
+    .or("false"),
+    one(
+        Upstream,
         "connect_timeout",
         Item::Duration(Duration::from_millis(1)),
         "the longest wait for a connection, TLS included",

@@ -510,6 +510,7 @@ stale_while_revalidate = "1m"  # default
 stale_if_error = "30d"  # default
 negative_for = "10s"  # default
 keep_deleted = "30d"  # default
+pin_deleted = false  # default
 connect_timeout = "5s"  # default
 first_byte_timeout = "20s"  # default
 silence_timeout = "30s"  # default

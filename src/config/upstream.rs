@@ -93,4 +93,6 @@ pub struct Freshness {
     pub negative_for: Duration,
     /// What upstream has deleted is still served for this long; zero is not at all.
     pub keep_deleted: Duration,
+    /// Whether what it has deleted, and was asked for here after that, is pinned, which keeps it for good.
+    pub pin_deleted: bool,
 }

@@ -95,7 +95,7 @@ pub trait ContentIndex: Send + Sync {
     async fn content_bytes(&self) -> Result<(u64, u64)>;
 
     /// The least recently used items of a kind in a segment, oldest first. What was demoted counts as
-    /// used when it was.
+    /// used when it was. What is pinned ([`super::Pins`]) is left out.
     async fn list_least_used(
         &self,
         kind: ContentKind,

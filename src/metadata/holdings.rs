@@ -17,6 +17,8 @@ pub struct Holding {
     pub content: ContentRecord,
     /// The repository's tags that were last seen at it, in lexical order.
     pub tags: Vec<Tag>,
+    /// Whether a pin covers the content.
+    pub is_pinned: bool,
 }
 
 /// Which holdings are meant: all that agree with every part that is given.
@@ -53,6 +55,8 @@ pub struct UpstreamHoldings {
     pub blobs: u64,
     /// The bytes of both.
     pub bytes: u64,
+    /// How many of them are pinned.
+    pub pinned_bytes: u64,
 }
 
 /// What one repository is to forget.

@@ -10,6 +10,7 @@ mod error;
 mod holdings;
 mod images;
 mod listings;
+mod pins;
 mod proofs;
 mod pulls;
 pub mod sqlite;
@@ -24,6 +25,7 @@ pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
+pub use pins::{PinReason, PinRecord, PinStatus, Pins};
 pub use proofs::{AccessProof, AccessProofs};
 pub use pulls::{ObservedTag, PullRecord, PullRecords};
 pub use tags::{TagObservation, TagObservations};
@@ -54,7 +56,15 @@ impl fmt::Debug for RepositoryId {
 
 /// All that a node's index can do.
 pub trait NodeIndex:
-    ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords + Holdings
+    ContentIndex
+    + TagObservations
+    + AccessProofs
+    + Listings
+    + PullRecords
+    + ImageRecords
+    + WarmRecords
+    + Holdings
+    + Pins
 {
 }
 
@@ -67,5 +77,6 @@ impl<T> NodeIndex for T where
         + ImageRecords
         + WarmRecords
         + Holdings
+        + Pins
 {
 }

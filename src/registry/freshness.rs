@@ -52,6 +52,7 @@ mod tests {
         stale_if_error: Duration::from_hours(1),
         negative_for: Duration::from_secs(10),
         keep_deleted: Duration::from_secs(10),
+        pin_deleted: false,
     };
 
     #[test]

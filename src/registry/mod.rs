@@ -22,6 +22,7 @@ mod metrics;
 mod offline;
 mod pace;
 mod patience;
+mod pins;
 mod prefetch;
 mod pull_blob;
 mod rebuild;
@@ -46,6 +47,7 @@ pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSu
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
+pub use pins::{PinError, PinnedImage};
 pub use rebuild::{Rebuild, Rebuilt};
 pub use repository::{Names, Repository, Spelling};
 pub use served::{CacheResult, Served, StaleCause, Staleness};
@@ -282,6 +284,22 @@ impl Registry {
         holdings::purge(&self.0, context, order).await
     }
 
+    /// Pins an image, named as clients do, by tag or digest: eviction and purges leave it alone, all of it, also
+    /// what of it comes later. By tag, the pin follows the tag.
+    pub async fn pin(&self, context: &RequestContext, image: &str) -> Result<PinnedImage, PinError> {
+        pins::pin(&self.0, context, image).await
+    }
+
+    /// Removes a pin; its content is treated as any other again.
+    pub async fn unpin(&self, context: &RequestContext, image: &str) -> Result<(), PinError> {
+        pins::unpin(&self.0, context, image).await
+    }
+
+    /// Lists pins.
+    pub async fn list_pins(&self, context: &RequestContext) -> Result<Vec<PinnedImage>, RegistryError> {
+        pins::list(&self.0, context).await
+    }
+
     /// Begins to make images complete, and says how the job is called. It goes on in a later process where
     /// this one ends first.
     ///
@@ -320,9 +338,10 @@ impl Registry {
         warm::begin_due(&self.0).await;
     }
 
-    /// Counts images for the metrics; [`Self::survey_signal`] tells when that is wanted.
+    /// Has pins follow tags and cover referrers, and counts images for the metrics; [`Self::survey_signal`] tells when that is wanted.
     pub async fn survey_images(&self) -> Result<(), RegistryError> {
-        image::survey(&self.0).await
+        image::survey(&self.0).await?;
+        pins::refresh(&self.0).await
     }
 
     /// The signal that images should be counted anew.

@@ -27,6 +27,7 @@ mod manifests;
 mod offline;
 mod operations;
 mod outages;
+mod pins;
 mod prefetch;
 mod protocol;
 mod ranges;

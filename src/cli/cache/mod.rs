@@ -5,7 +5,7 @@ mod table;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use self::table::{Table, count, size};
 use super::admin_client::{AdminClient, ServerArguments, read_environment};
@@ -18,6 +18,10 @@ pub(super) enum CacheCommand {
     Stats(StatsArguments),
     /// Lists what is cached, or which images are complete.
     List(ListArguments),
+    /// Pins images: neither evicted nor purged until they are unpinned.
+    Pin(PinArguments),
+    /// Removes pins.
+    Unpin(UnpinArguments),
     /// Removes content and all that is known of it; the next pull asks upstream.
     Purge(PurgeArguments),
 }
@@ -34,6 +38,7 @@ pub(super) struct StatsArguments {
     tidegate cache list --repository docker.io/library/alpine\n  \
     tidegate cache list --min-size 1GiB --unused-for 30d --output json\n  \
     tidegate cache list --incomplete")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct ListArguments {
     #[command(flatten)]
     filter: Filter,
@@ -46,6 +51,32 @@ pub(super) struct ListArguments {
     /// Only images of which something is missing.
     #[arg(long)]
     incomplete: bool,
+    /// Lists pins instead.
+    #[arg(long, conflicts_with_all = ["images", "complete", "incomplete"])]
+    pins: bool,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+    tidegate cache pin docker.io/library/alpine:3\n\n\
+    All of the image is pinned (index, manifests, configurations, layers, referrers), also what of it comes\n\
+    later. By tag, the pin follows the tag.")]
+pub(super) struct PinArguments {
+    /// Images as clients write them, by tag or digest; something of them has to be here.
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate cache unpin docker.io/library/alpine:3")]
+pub(super) struct UnpinArguments {
+    /// Images as `tidegate cache list --pins` has them.
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
     #[command(flatten)]
     shared: Shared,
 }
@@ -149,6 +180,8 @@ pub(super) fn run(command: &CacheCommand) -> Result<(), Failure> {
     match command {
         CacheCommand::Stats(arguments) => stats(&arguments.shared),
         CacheCommand::List(arguments) => list(arguments),
+        CacheCommand::Pin(arguments) => pin(arguments),
+        CacheCommand::Unpin(arguments) => unpin(arguments),
         CacheCommand::Purge(arguments) => purge(arguments),
     }
 }
@@ -158,11 +191,18 @@ fn stats(shared: &Shared) -> Result<(), Failure> {
     if shared.output == Format::Json {
         return Ok(console::print_json(&stats)?);
     }
-    let mut table = Table::new(&["UPSTREAM", "TAGS", "MANIFESTS", "BLOBS", "SIZE"]);
+    let mut table = Table::new(&["UPSTREAM", "TAGS", "MANIFESTS", "BLOBS", "SIZE", "PINNED"]);
     let mut add = |name: &str, sums: &Value| {
         let counts = ["tags", "manifests", "blobs"].map(|key| count(&sums[key]));
         let [tags, manifests, blobs] = counts;
-        table.add([name.to_owned(), tags, manifests, blobs, size(&sums["bytes"])]);
+        table.add([
+            name.to_owned(),
+            tags,
+            manifests,
+            blobs,
+            size(&sums["bytes"]),
+            size(&sums["pinned_bytes"]),
+        ]);
     };
     for upstream in stats["upstreams"].as_array().into_iter().flatten() {
         add(upstream["name"].as_str().unwrap_or_default(), upstream);
@@ -178,6 +218,9 @@ fn stats(shared: &Shared) -> Result<(), Failure> {
 
 fn list(arguments: &ListArguments) -> Result<(), Failure> {
     let Shared { output, .. } = arguments.shared;
+    if arguments.pins {
+        return list_pins(arguments);
+    }
     let wants_images = arguments.images || arguments.complete || arguments.incomplete;
     let mut parameters = arguments.filter.parameters();
     if wants_images
@@ -222,6 +265,55 @@ fn list(arguments: &ListArguments) -> Result<(), Failure> {
     }
 }
 
+fn list_pins(arguments: &ListArguments) -> Result<(), Failure> {
+    if let Some((name, _)) = arguments.filter.parameters().first() {
+        return Err(Failure::Usage(anyhow::anyhow!("{name} does not limit --pins: leave one of them out")));
+    }
+    let client = arguments.shared.client()?;
+    let answer = client.call("GET", "/api/v1/cache/pins", None).map_err(Failure::Failed)?;
+    let mut table = Table::new(&["IMAGE", "REASON", "SINCE", "ITEMS", "SIZE"]);
+    for pin in answer["pins"].as_array().into_iter().flatten() {
+        if arguments.shared.output == Format::Json {
+            console::print(&format!("{pin}\n"))?;
+            continue;
+        }
+        let [image, reason, since] = ["image", "reason", "pinned_at"].map(|key| text(pin, key));
+        let items = format!("{} of {}", count(&pin["stored"]), count(&pin["items"]));
+        table.add([image, reason, since, items, size(&pin["stored_bytes"])]);
+    }
+    if arguments.shared.output == Format::Text && !table.is_empty() {
+        console::print(&table.to_string())?;
+    }
+    Ok(())
+}
+
+fn pin(arguments: &PinArguments) -> Result<(), Failure> {
+    let client = arguments.shared.client()?;
+    for image in &arguments.images {
+        let order = json!({ "image": image });
+        let pinned = client.call("POST", "/api/v1/cache/pins", Some(&order)).map_err(Failure::Failed)?;
+        let (items, bytes) = (count(&pinned["stored"]), size(&pinned["stored_bytes"]));
+        console::print(&match arguments.shared.output {
+            Format::Json => format!("{pinned}\n"),
+            Format::Text => format!("pinned {} ({items} items here, {bytes})\n", text(&pinned, "image")),
+        })?;
+    }
+    Ok(())
+}
+
+fn unpin(arguments: &UnpinArguments) -> Result<(), Failure> {
+    let client = arguments.shared.client()?;
+    for image in &arguments.images {
+        let path = format!("/api/v1/cache/pins?{}", encode_query(&[("image", image)]));
+        let unpinned = client.call("DELETE", &path, None).map_err(Failure::Failed)?;
+        console::print(&match arguments.shared.output {
+            Format::Json => format!("{unpinned}\n"),
+            Format::Text => format!("unpinned {image}\n"),
+        })?;
+    }
+    Ok(())
+}
+
 fn text(row: &Value, key: &str) -> String {
     row[key].as_str().unwrap_or_default().to_owned()
 }
@@ -231,12 +323,13 @@ fn tags(row: &Value) -> String {
     if tags.is_empty() { "-".to_owned() } else { tags.join(",") }
 }
 
-fn describe_entries(rows: &[Value]) -> Table<6> {
-    let mut table = Table::new(&["REPOSITORY", "TAGS", "KIND", "SIZE", "LAST USED", "DIGEST"]);
+fn describe_entries(rows: &[Value]) -> Table<7> {
+    let mut table = Table::new(&["REPOSITORY", "TAGS", "KIND", "SIZE", "LAST USED", "PINNED", "DIGEST"]);
     for row in rows {
         let [repository, kind, used, digest] =
             ["repository", "kind", "last_used_at", "digest"].map(|key| text(row, key));
-        table.add([repository, tags(row), kind, size(&row["size_bytes"]), used, digest]);
+        let pinned = if row["is_pinned"] == true { "yes" } else { "-" };
+        table.add([repository, tags(row), kind, size(&row["size_bytes"]), used, pinned.to_owned(), digest]);
     }
     table
 }
@@ -286,13 +379,13 @@ fn purge(arguments: &PurgeArguments) -> Result<(), Failure> {
 
 fn describe_purge(purged: &Value) -> String {
     let verb = if purged["dry_run"] == true { "would purge" } else { "purged" };
-    let [tags, manifests, blobs, shared] =
-        ["tags", "manifests", "blobs", "shared"].map(|key| count(&purged[key]));
+    let [tags, manifests, blobs] = ["tags", "manifests", "blobs"].map(|key| count(&purged[key]));
     let text =
         format!("{verb} {tags} tags, {manifests} manifests, {blobs} blobs: {}\n", size(&purged["bytes"]));
-    if purged["shared"].as_u64().is_none_or(|shared| shared == 0) {
-        return text;
-    }
-    let shared_size = size(&purged["shared_bytes"]);
-    format!("{text}{shared} items ({shared_size}) stay on the disk: others use them\n")
+    let stays = |key: &str, why: &str| {
+        let kept = purged[key].as_u64().filter(|kept| *kept > 0)?;
+        Some(format!("{kept} items ({}) stay on the disk: {why}\n", size(&purged[format!("{key}_bytes")])))
+    };
+    let shared = stays("shared", "others use them").unwrap_or_default();
+    text + &shared + &stays("pinned", "they are pinned").unwrap_or_default()
 }

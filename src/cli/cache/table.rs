@@ -15,6 +15,11 @@ impl<const N: usize> Table<N> {
         Self { rows: vec![headings.map(str::to_owned)] }
     }
 
+    /// Whether there is nothing below the headings.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
     /// Adds a row at the end.
     pub(super) fn add(&mut self, cells: [String; N]) {
         self.rows.push(cells);

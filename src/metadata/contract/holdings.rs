@@ -104,6 +104,7 @@ pub(in crate::metadata) async fn holdings_are_summed_once_for_each_upstream(inde
         manifests,
         blobs,
         bytes,
+        pinned_bytes: 0,
     };
     let expected = [
         sums("docker.io", 4, 2, 3, 1000 + 2040),

@@ -8,6 +8,7 @@ pub(in crate::metadata) mod content;
 pub(in crate::metadata) mod holdings;
 pub(in crate::metadata) mod images;
 pub(in crate::metadata) mod listings;
+pub(in crate::metadata) mod pins;
 pub(in crate::metadata) mod proofs;
 mod samples;
 pub(in crate::metadata) mod tags;
@@ -61,6 +62,10 @@ macro_rules! node_index_contract {
             holdings::holdings_are_found_by_every_part_of_a_filter
             holdings::holdings_are_summed_once_for_each_upstream
             holdings::what_a_repository_forgets_others_keep
+            pins::pins_are_found_as_they_were_recorded
+            pins::a_later_pin_takes_the_place_and_keeps_an_order
+            pins::pinned_content_is_never_among_the_least_used
+            pins::what_comes_later_is_covered_when_it_comes
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other

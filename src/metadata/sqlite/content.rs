@@ -86,7 +86,9 @@ impl ContentIndex for SqliteIndex {
     ) -> Result<Vec<ContentRecord>> {
         let rows = sqlx::query(
             "SELECT digest, kind, size_bytes, media_type, stored_at, last_used_at, segment
-             FROM content WHERE kind = ? AND segment = ? ORDER BY ordered_at, digest LIMIT ?",
+             FROM content WHERE kind = ? AND segment = ?
+               AND NOT EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest)
+             ORDER BY ordered_at, digest LIMIT ?",
         )
         .bind(kind.as_str())
         .bind(segment.as_str())

@@ -29,7 +29,8 @@ impl Holdings for SqliteIndex {
             "SELECT DISTINCT repository.upstream, repository.name, content.digest, content.kind,
                 content.size_bytes, content.media_type, stored_at, last_used_at, segment,
                 (SELECT group_concat(DISTINCT tag) FROM tag
-                 WHERE tag.repository_id = repository.id AND tag.digest = content.digest) AS tags
+                 WHERE tag.repository_id = repository.id AND tag.digest = content.digest) AS tags,
+                EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest) AS is_pinned
              FROM repository
              JOIN proof ON proof.repository_id = repository.id
              JOIN content ON content.digest = proof.digest
@@ -71,7 +72,9 @@ impl Holdings for SqliteIndex {
                  JOIN repository AS own ON own.id = repository_id WHERE own.upstream = known.upstream) AS tags,
                 count(CASE WHEN kind = ?1 THEN 1 END) AS manifests,
                 count(CASE WHEN kind <> ?1 THEN 1 END) AS blobs,
-                coalesce(sum(size_bytes), 0) AS bytes
+                coalesce(sum(size_bytes), 0) AS bytes,
+                coalesce(sum(CASE WHEN digest IN (SELECT digest FROM pin_content) THEN size_bytes END), 0)
+                    AS pinned_bytes
              FROM (SELECT DISTINCT upstream FROM repository) AS known
              LEFT JOIN (SELECT DISTINCT upstream AS holder, content.digest, content.kind, content.size_bytes
                 FROM repository JOIN proof ON proof.repository_id = repository.id
@@ -86,7 +89,9 @@ impl Holdings for SqliteIndex {
                 (SELECT count(DISTINCT repository_id || ':' || tag) FROM tag) AS tags,
                 count(CASE WHEN kind = ?1 THEN 1 END) AS manifests,
                 count(CASE WHEN kind <> ?1 THEN 1 END) AS blobs,
-                coalesce(sum(size_bytes), 0) AS bytes
+                coalesce(sum(size_bytes), 0) AS bytes,
+                coalesce(sum(CASE WHEN digest IN (SELECT digest FROM pin_content) THEN size_bytes END), 0)
+                    AS pinned_bytes
              FROM content",
         )
         .bind(ContentKind::Manifest.as_str())
@@ -183,7 +188,12 @@ fn read_holding(row: &SqliteRow) -> Result<Holding> {
         .collect::<std::result::Result<_, _>>()
         .map_err(|_fault| MetadataError::Unreadable { column: "tag" })?;
     tags.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-    Ok(Holding { repository: read_repository(row)?, content: read_content(row)?, tags })
+    Ok(Holding {
+        repository: read_repository(row)?,
+        content: read_content(row)?,
+        tags,
+        is_pinned: read(row, "is_pinned")?,
+    })
 }
 
 fn read_sums(row: &SqliteRow) -> Result<UpstreamHoldings> {
@@ -193,5 +203,6 @@ fn read_sums(row: &SqliteRow) -> Result<UpstreamHoldings> {
         manifests: read_number(row, "manifests")?,
         blobs: read_number(row, "blobs")?,
         bytes: read_number(row, "bytes")?,
+        pinned_bytes: read_number(row, "pinned_bytes")?,
     })
 }

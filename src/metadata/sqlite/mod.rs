@@ -10,6 +10,7 @@ mod content;
 mod holdings;
 mod images;
 mod listings;
+mod pins;
 mod proofs;
 mod pulls;
 mod rows;
@@ -146,6 +147,7 @@ async fn prepare(writer: &SqlitePool) -> Result<()> {
         "SELECT (SELECT 1 FROM repository LIMIT 1), (SELECT 1 FROM content LIMIT 1),
                 (SELECT 1 FROM proof LIMIT 1), (SELECT 1 FROM tag LIMIT 1),
                 (SELECT 1 FROM listing LIMIT 1), (SELECT 1 FROM rebuild LIMIT 1),
+                (SELECT 1 FROM pin LIMIT 1), (SELECT 1 FROM pin_content LIMIT 1),
                 (SELECT 1 FROM image_child LIMIT 1), (SELECT 1 FROM warm_job LIMIT 1),
                 (SELECT ordered_at FROM content ORDER BY kind, segment, ordered_at LIMIT 1)",
     )

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::rows::record_repository;
-use super::{SqliteIndex, content, proofs, tags};
+use super::{SqliteIndex, content, pins, proofs, tags};
 use crate::metadata::{PullRecord, PullRecords, RepositoryId, Result};
 
 #[async_trait]
@@ -15,6 +15,7 @@ impl PullRecords for SqliteIndex {
         for proof in &pull.proofs {
             proofs::upsert(&mut transaction, id, proof).await?;
         }
+        pins::extend(&mut transaction, pull).await?;
         if let Some(observed) = &pull.tag {
             tags::upsert(&mut transaction, id, observed).await?;
         }

@@ -85,7 +85,7 @@ pub(super) fn read_segment(row: &SqliteRow) -> Result<Segment> {
 }
 
 /// Reads a word of a closed set.
-fn read_word<T: Copy, const N: usize>(
+pub(super) fn read_word<T: Copy, const N: usize>(
     row: &SqliteRow,
     column: &'static str,
     set: [T; N],

@@ -7,7 +7,9 @@ use tempfile::TempDir;
 
 use super::SqliteIndex;
 use crate::metadata::contract::{Subject, at, blob, digest, proof, pull, repository};
-use crate::metadata::{AccessProofs, ContentIndex, ContentKind, MetadataError, PullRecords, TagObservations};
+use crate::metadata::{
+    AccessProofs, ContentIndex, ContentKind, MetadataError, Pins, PullRecords, TagObservations,
+};
 use crate::oci::AcceptClass;
 use crate::runtime::Clock;
 
@@ -193,6 +195,22 @@ async fn an_index_that_a_newer_version_used_is_opened() {
 }
 
 #[tokio::test]
+async fn an_index_that_lacks_a_migration_in_the_middle_gets_it() {
+    let folder = TempDir::new().unwrap();
+    let index = open_in(folder.path()).await;
+    index.record_content(&[blob("x", 1, 0)]).await.unwrap();
+    for statement in
+        ["DROP TABLE pin_content", "DROP TABLE pin", "DELETE FROM _sqlx_migrations WHERE version = 3"]
+    {
+        sqlx::query(statement).execute(&index.writer).await.unwrap();
+    }
+    index.close().await;
+    let index = open_in(folder.path()).await;
+    assert!(!index.is_new() && index.find_content(&digest("x")).await.unwrap().is_some());
+    assert_eq!(index.pinned_bytes().await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
 async fn rows_that_cannot_be_read_are_errors_that_name_the_column() {
     for (column, change) in [
         ("kind", "UPDATE content SET kind = 'chart'"),
@@ -233,6 +251,7 @@ async fn hot_look_ups_search_and_never_scan() {
         "EXPLAIN QUERY PLAN SELECT body FROM listing WHERE repository_id =
             (SELECT id FROM repository WHERE upstream = 'u' AND name = 'n') AND kind = 'k' AND key = ''",
         "EXPLAIN QUERY PLAN SELECT digest FROM content WHERE kind = 'k' AND segment = 's'
+            AND NOT EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest)
             ORDER BY ordered_at, digest LIMIT 5",
     ] {
         let plan: Vec<(i64, i64, i64, String)> =

@@ -34,6 +34,10 @@ pub struct CacheMetrics {
     pub(super) bytes: IntGauge,
     /// The budget of bytes.
     pub(super) budget_bytes: IntGauge,
+    /// Pins.
+    pub(super) pins: IntGauge,
+    /// Bytes of stored content that pins cover.
+    pub(super) pinned_bytes: IntGauge,
     /// Items evicted, by reason.
     pub(super) evictions: IntCounterVec,
     /// Bytes evicted.
@@ -47,6 +51,8 @@ impl CacheMetrics {
         let metrics = Self {
             bytes: IntGauge::new("cache_bytes", "Bytes of cached content.")?,
             budget_bytes: IntGauge::new("cache_budget_bytes", "The byte budget of cached content.")?,
+            pins: IntGauge::new("cache_pins", "Images that are pinned.")?,
+            pinned_bytes: IntGauge::new("cache_pinned_bytes", "Bytes of cached content that is pinned.")?,
             evictions: IntCounterVec::new(evictions, &["reason"])?,
             evicted_bytes: IntCounter::new("cache_evicted_bytes_total", "Bytes evicted from the cache.")?,
         };
@@ -58,6 +64,8 @@ impl CacheMetrics {
         }
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.budget_bytes.clone()))?;
+        registry.register(Box::new(metrics.pins.clone()))?;
+        registry.register(Box::new(metrics.pinned_bytes.clone()))?;
         registry.register(Box::new(metrics.evictions.clone()))?;
         registry.register(Box::new(metrics.evicted_bytes.clone()))?;
         Ok(metrics)

@@ -11,6 +11,8 @@
 //! again is what upstreams count as a pull. Eviction takes bytes, never
 //! rights: proofs and tag observations stay, so that what comes back needs one fetch and no question.
 //!
+//! What is pinned stays, also where nothing else is left to go.
+//!
 //! Beside the budget stands what is to stay free on the disk, whoever else fills it: below that, content is
 //! evicted in the same order.
 //!
@@ -151,18 +153,32 @@ impl Evictor {
             let wanted_bytes = bytes - part_of(budget_bytes, 100 - HYSTERESIS_PERCENT);
             let wanted = Room { bytes: wanted_bytes, items: 0 };
             let evicted = self.evict(wanted, EvictionReason::Budget).await?;
-            tracing::info!(
-                evicted.items = evicted.items,
-                evicted.bytes = evicted.bytes,
-                cache.budget_bytes = budget_bytes,
-                "evicted content to stay within the budget",
-            );
+            self.tell_of_budget(evicted, budget_bytes);
             evicted
         } else {
             Evicted::default()
         };
         let kept_free = self.keep_free().await?;
         Ok(Evicted { items: evicted.items + kept_free.items, bytes: evicted.bytes + kept_free.bytes })
+    }
+
+    fn tell_of_budget(&self, evicted: Evicted, budget_bytes: u64) {
+        let pinned_bytes = self.metrics.pinned_bytes.get();
+        if pinned_bytes > gauge_value(budget_bytes) {
+            tracing::warn!(
+                cache.pinned_bytes = pinned_bytes,
+                cache.budget_bytes = budget_bytes,
+                "pinned content alone is over the budget: raise storage.max_size or unpin something",
+            );
+        }
+        if evicted.items > 0 {
+            tracing::info!(
+                evicted.items = evicted.items,
+                evicted.bytes = evicted.bytes,
+                cache.budget_bytes = budget_bytes,
+                "evicted content to stay within the budget",
+            );
+        }
     }
 
     /// Evicts until as much of the disk is free as is to be, whoever filled it.
@@ -216,6 +232,9 @@ impl Evictor {
         let bytes = probation_bytes.saturating_add(protected_bytes);
         self.estimated_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.bytes.set(gauge_value(bytes));
+        let (pins, pinned_bytes) = self.parts.index.pinned_bytes().await?;
+        self.metrics.pins.set(gauge_value(pins));
+        self.metrics.pinned_bytes.set(gauge_value(pinned_bytes));
         Ok((probation_bytes, protected_bytes))
     }
 

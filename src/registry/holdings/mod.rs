@@ -47,6 +47,8 @@ pub struct HeldContent {
     pub content: ContentRecord,
     /// The repository's tags that were last seen at it.
     pub tags: Vec<Tag>,
+    /// Whether a pin covers the content.
+    pub is_pinned: bool,
 }
 
 /// A page of holdings, in order of repositories and digests.
@@ -68,6 +70,8 @@ pub struct CacheStats {
     pub total: HoldingSums,
     /// The budget of `total.bytes`.
     pub budget_bytes: u64,
+    /// How many pins there are.
+    pub pins: u64,
     /// How much of the disk is to stay free.
     pub min_free_bytes: u64,
     /// How much of the disk is free; `None` where it does not say.
@@ -93,6 +97,7 @@ pub(super) async fn stats(core: &Core, context: &RequestContext) -> Result<Cache
     Ok(CacheStats {
         upstreams,
         total,
+        pins: core.index.pinned_bytes().await?.0,
         budget_bytes: core.evictor.budget_bytes(),
         min_free_bytes: core.evictor.min_free_bytes(space),
         free_bytes: space.map(|space| space.free_bytes),
@@ -130,6 +135,7 @@ pub(super) async fn list(
         repository: names.client_name(&holding.repository),
         content: holding.content,
         tags: holding.tags,
+        is_pinned: holding.is_pinned,
     });
     Ok(HoldingList { holdings: held.collect(), next })
 }
@@ -171,7 +177,8 @@ async fn find_upstream(core: &Core, host: &str) -> Result<Arc<str>, RegistryErro
     Ok(host.into())
 }
 
-async fn find_repository(core: &Core, name: &str) -> Result<RepositoryId, RegistryError> {
+/// Finds the repository that a name means; also one that may not be pulled any more, if it is known.
+pub(super) async fn find_repository(core: &Core, name: &str) -> Result<RepositoryId, RegistryError> {
     let names = core.names.load_full();
     let error = match names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] }) {
         Ok(repository) => return Ok(repository.id),

@@ -44,6 +44,10 @@ pub struct Purged {
     pub shared: u64,
     /// Its bytes.
     pub shared_bytes: u64,
+    /// Content that stays because it is pinned.
+    pub pinned: u64,
+    /// Its bytes.
+    pub pinned_bytes: u64,
     /// Content that the disk would not let go.
     pub stuck: u64,
 }
@@ -58,7 +62,8 @@ pub(in crate::registry) async fn run(
     // What is in use right now must not look unused.
     core.uses.flush().await?;
     let filter = resolve(core, &order.query).await?;
-    let mut selection = Selection::default();
+    let pinned = core.index.list_pinned_content().await?.into_iter().collect();
+    let mut selection = Selection { pinned, ..Selection::default() };
     if is_wide(&filter) {
         selection.choose_whole(core, &filter).await?;
     } else {
@@ -112,6 +117,10 @@ struct Selection {
     records: HashMap<Digest, ContentRecord>,
     /// Content that is not chosen because a tag that is not meant points to it.
     tagged_otherwise: BTreeSet<Digest>,
+    /// All that any pin covers.
+    pinned: BTreeSet<Digest>,
+    /// What of it would have been chosen, with its bytes.
+    spared: BTreeMap<Digest, u64>,
     tags: u64,
 }
 
@@ -123,8 +132,7 @@ impl Selection {
             None => core.index.list_known_repositories(filter.upstream.as_deref()).await?,
         };
         for id in repositories {
-            self.tags += core.index.list_tags(&id).await?.len() as u64;
-            self.forgotten.insert(id, None);
+            self.forget_whole(core, id).await?;
         }
         if *filter != HoldingFilter::default() {
             return Ok(());
@@ -135,8 +143,31 @@ impl Selection {
             let page = core.index.list_content(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.digest);
-            self.records.extend(page.into_iter().map(|record| (record.digest, record)));
+            let free = page.into_iter().filter(|record| !self.pinned.contains(&record.digest));
+            self.records.extend(free.map(|record| (record.digest, record)));
         }
+    }
+
+    /// A repository is forgotten but for what is pinned of it.
+    async fn forget_whole(&mut self, core: &Core, id: RepositoryId) -> Result<(), RegistryError> {
+        let tagged = core.index.list_tagged(&id).await?;
+        let pinned: BTreeSet<_> = tagged
+            .iter()
+            .filter(|(_, digest)| self.pinned.contains(digest))
+            .map(|(tag, _)| tag.as_str())
+            .collect();
+        let mut tags: Vec<Tag> =
+            tagged.iter().map(|(tag, _)| tag).filter(|tag| !pinned.contains(tag.as_str())).cloned().collect();
+        tags.dedup();
+        self.tags += tags.len() as u64;
+        let forgotten = if self.spared.is_empty() && pinned.is_empty() {
+            None
+        } else {
+            let proofs = self.chosen.get(&id).into_iter().flatten().copied().collect();
+            Some(Forgotten { proofs, tags })
+        };
+        self.forgotten.insert(id, forgotten);
+        Ok(())
     }
 
     async fn choose(&mut self, core: &Core, filter: &HoldingFilter) -> Result<(), RegistryError> {
@@ -145,7 +176,8 @@ impl Selection {
             self.choose_tag(core, filter, tag).await?;
         }
         for (id, chosen) in &mut self.chosen {
-            let uses = Catalogue::load(core, id).await?.uses().await;
+            let mut uses = Catalogue::load(core, id).await?.uses().await;
+            uses.keep(&self.pinned);
             if filter.tag.is_some() || filter.digest.is_some() {
                 // An image is meant, and not single items of it.
                 uses.take_along(chosen);
@@ -164,6 +196,7 @@ impl Selection {
         let taken: BTreeSet<_> = self.chosen.values().flatten().copied().collect();
         for digest in taken.into_iter().chain(filter.digest) {
             if !self.records.contains_key(&digest)
+                && !self.pinned.contains(&digest)
                 && let Some(record) = core.index.find_content(&digest).await?
             {
                 self.records.insert(digest, record);
@@ -189,7 +222,8 @@ impl Selection {
         for id in repositories {
             let tagged = core.index.list_tagged(&id).await?;
             let chosen = self.chosen.entry(id.clone()).or_default();
-            let is_meant = *filter == only_tag || !chosen.is_empty();
+            let is_pinned = tagged.iter().any(|(other, digest)| other == tag && self.pinned.contains(digest));
+            let is_meant = (*filter == only_tag || !chosen.is_empty()) && !is_pinned;
             if is_meant && tagged.iter().any(|(other, _)| other == tag) {
                 let forgotten = Forgotten { proofs: Vec::new(), tags: vec![tag.clone()] };
                 self.forgotten.insert(id.clone(), Some(forgotten));
@@ -215,6 +249,10 @@ impl Selection {
             last = Some((end.repository.clone(), end.content.digest));
             for holding in page {
                 let digest = holding.content.digest;
+                if holding.is_pinned {
+                    self.spared.insert(digest, holding.content.size_bytes);
+                    continue;
+                }
                 self.chosen.entry(holding.repository).or_default().insert(digest);
                 self.records.insert(digest, holding.content);
             }
@@ -230,6 +268,8 @@ impl Selection {
         }
         let mut purged = Purged { tags: self.tags, ..Purged::default() };
         purged.holdings = losers.values().sum();
+        purged.pinned = self.spared.len() as u64;
+        purged.pinned_bytes = self.spared.values().sum();
         let mut removed = Vec::new();
         for (digest, record) in &self.records {
             let lost = losers.get(digest).copied().unwrap_or(0);

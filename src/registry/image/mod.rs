@@ -13,6 +13,7 @@ mod walk;
 
 pub(super) use catalogue::Catalogue;
 pub(super) use survey::{Survey, run as survey};
+pub(super) use uses::Uses;
 pub(super) use walk::is_elsewhere;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::oci::Digest;
 pub(in crate::registry) struct Uses {
     parts: HashMap<Digest, BTreeSet<Digest>>,
     users: HashMap<Digest, BTreeSet<Digest>>,
+    /// What goes with nothing else.
     tagged: HashSet<Digest>,
 }
 
@@ -55,6 +56,21 @@ impl Uses {
         }
     }
 
+    /// All that is below some manifests, and refers to them.
+    pub(in crate::registry) fn all_below(&self, roots: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let (mut all, mut rest) = (roots.clone(), roots.iter().copied().collect::<Vec<_>>());
+        while let Some(user) = rest.pop() {
+            let parts = self.parts.get(&user).into_iter().flatten();
+            rest.extend(parts.filter(|part| all.insert(**part)));
+        }
+        all
+    }
+
+    /// Never takes these along.
+    pub(in crate::registry) fn keep(&mut self, content: &BTreeSet<Digest>) {
+        self.tagged.extend(content);
+    }
+
     /// Whether a manifest that is not chosen uses it.
     pub(in crate::registry) fn has_other_users(&self, part: &Digest, chosen: &BTreeSet<Digest>) -> bool {
         self.users.get(part).is_some_and(|users| !users.is_subset(chosen))
@@ -90,15 +106,21 @@ mod tests {
             }
         }
         uses.tagged.insert(digest("tagged"));
-        let with = |chosen: &[&str]| {
+        let take_along = |uses: &Uses, chosen: &[&str]| {
             let mut chosen = set(chosen);
             uses.take_along(&mut chosen);
             chosen
         };
-        assert_eq!(with(&["index"]), set(&["index", "amd64", "signature", "top", "note"]));
-        assert_eq!(with(&["amd64"]), set(&["amd64"]), "all that it uses is used elsewhere");
+        assert_eq!(take_along(&uses, &["index"]), set(&["index", "amd64", "signature", "top", "note"]));
+        assert_eq!(take_along(&uses, &["amd64"]), set(&["amd64"]), "all that it uses is used elsewhere");
         let both = ["index", "other", "amd64", "arm64", "signature", "base", "top", "arm", "note"];
-        assert_eq!(with(&["index", "other"]), set(&both));
+        assert_eq!(take_along(&uses, &["index", "other"]), set(&both));
+        uses.keep(&set(&["note", "arm64"]));
+        assert_eq!(
+            take_along(&uses, &["index", "other"]),
+            set(&["index", "other", "amd64", "signature", "top"])
+        );
+        assert_eq!(uses.all_below(&set(&["other"])), set(&["other", "arm64", "base", "arm"]));
         assert!(uses.has_other_users(&digest("base"), &set(&["amd64"])));
         assert!(!uses.has_other_users(&digest("base"), &set(&["amd64", "arm64"])));
     }

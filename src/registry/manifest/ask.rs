@@ -8,6 +8,7 @@ use crate::registry::{
     acquire::{self, Acquired, find_stored, is_telling},
     deletion,
     memory::Question,
+    pins,
 };
 use crate::upstream::{ManifestHead, UpstreamError};
 
@@ -31,7 +32,12 @@ impl Pull {
             answer = Err(weighed);
         }
         match &answer {
-            Ok(_) => self.core.memory.forget_failure(&question).await,
+            Ok(found) => {
+                self.core.memory.forget_failure(&question).await;
+                if let Reference::Tag(tag) = &self.reference {
+                    pins::follow(&self.core, &self.repository, tag, &found.observation.digest).await;
+                }
+            }
             Err(error) => self.note_failure(question, error, class, known.as_ref()).await,
         }
         answer

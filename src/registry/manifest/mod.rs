@@ -196,7 +196,7 @@ impl Pull {
         if matches!(error, UpstreamError::Absent { .. })
             && let Some(known) = self.find_observation(tag, class).await
             && let Some(since) = known.missing_since
-            && deletion::is_kept(&self.core, &self.repository, since)
+            && deletion::is_kept(&self.core, &self.repository, tag, since).await
         {
             let served = self.stale(&known, StaleCause::Deleted { since });
             return self.answer_known(&known, served).await;

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{JSON, cache, images, offline, text, warm};
+use super::{JSON, cache, images, offline, pins, text, warm};
 use crate::registry::{ErrorKind, Registry, RegistryError};
 
 /// What every path of the API begins with.
@@ -21,6 +21,7 @@ pub(super) enum Endpoint {
     Stats,
     Entries,
     Purge,
+    Pins,
     WarmJobs,
     WarmJob,
 }
@@ -55,6 +56,7 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("/api/v1/cache/stats", "GET, HEAD", Endpoint::Stats),
     route("/api/v1/cache/entries", "GET, HEAD", Endpoint::Entries),
     route("/api/v1/cache/purge", "POST", Endpoint::Purge),
+    route("/api/v1/cache/pins", "GET, HEAD, POST, DELETE", Endpoint::Pins),
     // Some thousand images of long names.
     route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).with_orders_of(2 * 1024 * 1024),
     route("/api/v1/warm/{id}", "GET, HEAD, DELETE", Endpoint::WarmJob),
@@ -156,6 +158,7 @@ async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
         Endpoint::Stats => cache::answer_stats(registry, call).await,
         Endpoint::Entries => cache::answer_entries(registry, call).await,
         Endpoint::Purge => cache::answer_purge(registry, call).await,
+        Endpoint::Pins => pins::answer(registry, call).await,
         Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
         Endpoint::WarmJob => warm::answer_job(registry, call),
     }

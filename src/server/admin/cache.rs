@@ -111,6 +111,7 @@ fn report_stats(stats: &CacheStats) -> Value {
     json!({
         "upstreams": upstreams.collect::<Vec<_>>(),
         "total": report_sums(&stats.total),
+        "pins": stats.pins,
         "budget_bytes": stats.budget_bytes,
         "min_free_bytes": stats.min_free_bytes,
         "free_bytes": stats.free_bytes,
@@ -118,11 +119,17 @@ fn report_stats(stats: &CacheStats) -> Value {
 }
 
 fn report_sums(sums: &HoldingSums) -> Value {
-    json!({ "tags": sums.tags, "manifests": sums.manifests, "blobs": sums.blobs, "bytes": sums.bytes })
+    json!({
+        "tags": sums.tags,
+        "manifests": sums.manifests,
+        "blobs": sums.blobs,
+        "bytes": sums.bytes,
+        "pinned_bytes": sums.pinned_bytes,
+    })
 }
 
 fn report_entry(held: &HeldContent) -> Value {
-    let HeldContent { repository, content, tags } = held;
+    let HeldContent { repository, content, tags, is_pinned } = held;
     json!({
         "repository": repository,
         "digest": content.digest.to_string(),
@@ -132,6 +139,7 @@ fn report_entry(held: &HeldContent) -> Value {
         "tags": tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "stored_at": content.stored_at.to_rfc3339(),
         "last_used_at": content.last_used_at.to_rfc3339(),
+        "is_pinned": is_pinned,
     })
 }
 
@@ -145,6 +153,8 @@ fn report_purge(order: &PurgeOrder, purged: &Purged) -> Value {
         "bytes": purged.bytes,
         "shared": purged.shared,
         "shared_bytes": purged.shared_bytes,
+        "pinned": purged.pinned,
+        "pinned_bytes": purged.pinned_bytes,
         "stuck": purged.stuck,
     })
 }

@@ -6,6 +6,7 @@ mod cache;
 mod health;
 mod images;
 mod offline;
+mod pins;
 mod warm;
 
 use std::net::SocketAddr;

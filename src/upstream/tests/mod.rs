@@ -175,6 +175,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
             stale_if_error: Duration::ZERO,
             negative_for: Duration::ZERO,
             keep_deleted: Duration::ZERO,
+            pin_deleted: false,
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

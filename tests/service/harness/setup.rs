@@ -101,6 +101,12 @@ impl Setup {
         self
     }
 
+    /// Leaves out what was said of `[storage]`.
+    pub(crate) fn without_storage(mut self) -> Self {
+        self.storage.clear();
+        self
+    }
+
     /// Expects warnings: something is made to go wrong.
     pub(crate) fn with_warnings(mut self) -> Self {
         self.warnings = true;
