@@ -5,6 +5,7 @@ use std::process::{Output, Stdio};
 
 use http::Method;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::client::{Answer, Call};
 use crate::harness::{Section, Setup, Tidegate, until};
@@ -39,26 +40,21 @@ fn assert_refused(answer: &Answer, status: u16, reason: &str) {
     assert!(told.contains(reason), "{reason} in {told}");
 }
 
-/// A call of every path of the API, with every method that it takes.
+/// A call of every path of the API with every method that it takes, and of paths that are none.
 fn all_calls(tidegate: &Tidegate) -> Vec<Call> {
-    let call = |method: Method, path: &str| tidegate.admin().call(method, path);
-    vec![
-        call(Method::GET, "/api/v1"),
-        call(Method::GET, "/api/v1/offline"),
-        call(Method::PUT, "/api/v1/offline"),
-        call(Method::GET, "/api/v1/cache/images"),
-        call(Method::GET, "/api/v1/cache/stats"),
-        call(Method::GET, "/api/v1/cache/entries"),
-        call(Method::POST, "/api/v1/cache/purge"),
-        call(Method::GET, "/api/v1/cache/pins"),
-        call(Method::POST, "/api/v1/cache/pins"),
-        call(Method::DELETE, "/api/v1/cache/pins"),
-        call(Method::GET, "/api/v1/warm"),
-        call(Method::POST, "/api/v1/warm"),
-        call(Method::GET, "/api/v1/warm/x"),
-        call(Method::DELETE, "/api/v1/warm/x"),
-        call(Method::GET, "/api/v1/nothing"),
-    ]
+    let description: Value =
+        serde_json::from_str(include_str!("../../src/server/admin/openapi.json")).unwrap();
+    let paths = description["paths"].as_object().unwrap().iter();
+    let described = paths.flat_map(|(path, methods)| {
+        methods
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(move |method| (method.to_ascii_uppercase(), path.replace("{id}", "x")))
+    });
+    let others = ["/api/v1", "/api/v1/", "/api/v1/nothing"].map(|path| ("GET".to_owned(), path.to_owned()));
+    let calls = described.chain(others);
+    calls.map(|(method, path)| tidegate.admin().call(method.parse().unwrap(), &path)).collect()
 }
 
 async fn with_token() -> (Upstream, Tidegate) {

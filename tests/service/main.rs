@@ -25,6 +25,7 @@ mod images;
 mod lifecycle;
 mod manifests;
 mod offline;
+mod openapi;
 mod operations;
 mod outages;
 mod pins;

@@ -16,6 +16,7 @@ const ROOT: &str = "/api/v1";
 /// Something that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
+    Description,
     Offline,
     Images,
     Stats,
@@ -51,6 +52,7 @@ impl ApiRoute {
 
 /// Every path.
 pub(super) const ROUTES: &[ApiRoute] = &[
+    route("/api/v1/openapi.json", "GET, HEAD", Endpoint::Description),
     route("/api/v1/offline", "GET, HEAD, PUT", Endpoint::Offline),
     route("/api/v1/cache/images", "GET, HEAD", Endpoint::Images),
     route("/api/v1/cache/stats", "GET, HEAD", Endpoint::Stats),
@@ -132,7 +134,8 @@ where
         return refuse(refusal);
     }
     let Some((route, id)) = find(request.uri().path()).map(|(route, id)| (route, id.to_owned())) else {
-        let message = format!("there is no {}", request.uri().path());
+        let message =
+            format!("there is no {}; /api/v1/openapi.json tells what there is", request.uri().path());
         return refuse(Refusal(StatusCode::NOT_FOUND, message));
     };
     if !route.methods.split(", ").any(|method| method == request.method().as_str()) {
@@ -153,6 +156,7 @@ where
 
 async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
     match endpoint {
+        Endpoint::Description => describe(),
         Endpoint::Offline => offline::answer(registry, call),
         Endpoint::Images => images::answer(registry, call).await,
         Endpoint::Stats => cache::answer_stats(registry, call).await,
@@ -162,6 +166,13 @@ async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
         Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
         Endpoint::WarmJob => warm::answer_job(registry, call),
     }
+}
+
+/// The description of all this.
+fn describe() -> Answered {
+    let broken =
+        |fault| Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("the description of the API: {fault}"));
+    Ok((StatusCode::OK, serde_json::from_str(DESCRIPTION).map_err(broken)?))
 }
 
 /// Finds a path, and what stands for `{id}` in it.
@@ -222,9 +233,29 @@ fn refuse(Refusal(status, message): Refusal) -> Response<super::Body> {
     response
 }
 
+/// What tells others of [`ROUTES`], which a test holds it to.
+const DESCRIPTION: &str = include_str!("openapi.json");
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let (_, description) = describe().unwrap();
+        let described = description["paths"].as_object().unwrap().iter().flat_map(|(path, methods)| {
+            methods.as_object().unwrap().keys().map(move |method| (path.clone(), method.to_ascii_uppercase()))
+        });
+        // HEAD is wherever GET is.
+        let routed = ROUTES.iter().flat_map(|route| {
+            let methods = route.methods.split(", ").filter(|method| *method != "HEAD");
+            assert_eq!(route.methods.contains("GET"), route.methods.contains("HEAD"), "{}", route.path);
+            methods.map(|method| (route.path.to_owned(), method.to_owned()))
+        });
+        assert_eq!(described.collect::<BTreeSet<_>>(), routed.collect());
+    }
 
     #[test]
     fn paths_are_found_whole_and_with_one_component_for_an_id() {
