@@ -12,7 +12,7 @@ use super::image::{Catalogue, Uses};
 use super::repository::Repository;
 use super::{Names, RegistryError};
 use crate::auth::{RequestContext, policy};
-use crate::metadata::{PinReason, PinRecord, PinStatus, RepositoryId};
+use crate::metadata::{ContentKind, PinReason, PinRecord, PinStatus, RepositoryId};
 use crate::oci::{Digest, ImagePattern, Reference, Selector, Tag};
 use crate::runtime::Timestamp;
 
@@ -47,7 +47,7 @@ pub enum PinError {
     /// There is no such pin.
     #[error("{0} is not pinned: name it as the list of pins does")]
     NotPinned(String),
-    /// Pinned content alone would be over the budget.
+    /// Pinned content alone, with what of it is still to come, would be over the budget.
     #[error(
         "with it, {pinned_bytes} bytes would be pinned, which is more than storage.max_size \
          ({budget_bytes} bytes): raise that, or unpin something"
@@ -79,8 +79,10 @@ pub(super) async fn pin(core: &Core, context: &RequestContext, image: &str) -> R
     let uses = Catalogue::load(core, &id).await?.uses().await;
     let pinned_at = core.clock.now();
     let record = PinRecord { repository: id, reference, digest, reason: PinReason::Order, pinned_at };
-    cover(core, &record, &uses.all_below(&roots)).await?;
-    let (_, pinned_bytes) = core.index.pinned_bytes().await?;
+    let parts = uses.all_below(&roots);
+    cover(core, &record, &parts).await?;
+    let (_, stored_bytes) = core.index.pinned_bytes().await?;
+    let pinned_bytes = stored_bytes.saturating_add(missing_bytes(core, &record.repository, &parts).await?);
     let budget_bytes = core.evictor.budget_bytes();
     if is_new && pinned_bytes > budget_bytes {
         core.index.remove_pin(&record.repository, &record.reference).await?;
@@ -194,6 +196,23 @@ pub(super) async fn refresh(core: &Core) -> Result<(), RegistryError> {
         last = Some((record.repository, uses));
     }
     Ok(())
+}
+
+/// How much is still to come of what a pin covers, as far as the manifests that are here say.
+async fn missing_bytes(
+    core: &Core,
+    id: &RepositoryId,
+    parts: &BTreeSet<Digest>,
+) -> Result<u64, RegistryError> {
+    let mut bytes = 0_u64;
+    for digest in parts {
+        if core.index.find_content(digest).await?.is_some() {
+            continue;
+        }
+        let proof = core.index.find_proof(id, ContentKind::Blob, digest).await?;
+        bytes = bytes.saturating_add(proof.and_then(|proof| proof.size_bytes).unwrap_or(0));
+    }
+    Ok(bytes)
 }
 
 async fn cover(core: &Core, record: &PinRecord, parts: &BTreeSet<Digest>) -> Result<(), RegistryError> {
