@@ -25,7 +25,7 @@ pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
-pub use pins::{PinReason, PinRecord, PinStatus, Pins};
+pub use pins::{PinReason, PinRecord, PinStatus, PinnedSums, Pins};
 pub use proofs::{AccessProof, AccessProofs};
 pub use pulls::{ObservedTag, PullRecord, PullRecords};
 pub use tags::{TagObservation, TagObservations};

@@ -53,6 +53,17 @@ pub struct PinStatus {
     pub stored_bytes: u64,
 }
 
+/// The sums of all pins; what several cover counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinnedSums {
+    /// How many pins there are.
+    pub pins: u64,
+    /// How many bytes are stored of what they cover.
+    pub bytes: u64,
+    /// How many of these are protected ([`Segment::Protected`](super::Segment::Protected)).
+    pub protected_bytes: u64,
+}
+
 /// Keeps pins. Pinned content is never among the least used.
 #[async_trait]
 pub trait Pins: Send + Sync {
@@ -76,6 +87,6 @@ pub trait Pins: Send + Sync {
     /// All that any pin covers, in order of digests.
     async fn list_pinned_content(&self) -> Result<Vec<Digest>>;
 
-    /// How many pins there are, and how many bytes are stored of what they cover.
-    async fn pinned_bytes(&self) -> Result<(u64, u64)>;
+    /// Sums up all pins.
+    async fn sum_pinned(&self) -> Result<PinnedSums>;
 }

@@ -81,7 +81,7 @@ pub(super) async fn pin(core: &Core, context: &RequestContext, image: &str) -> R
     let record = PinRecord { repository: id, reference, digest, reason: PinReason::Order, pinned_at };
     let parts = uses.all_below(&roots);
     cover(core, &record, &parts).await?;
-    let (_, stored_bytes) = core.index.pinned_bytes().await?;
+    let stored_bytes = core.index.sum_pinned().await?.bytes;
     let pinned_bytes = stored_bytes.saturating_add(missing_bytes(core, &record.repository, &parts).await?);
     let budget_bytes = core.evictor.budget_bytes();
     if is_new && pinned_bytes > budget_bytes {

@@ -230,6 +230,12 @@ async fn a_purge_of_a_tag_leaves_what_other_tags_and_indexes_use() {
         !entries(&tidegate, &[("digest", &arm64.layers[0].digest)]).await.is_empty()
     })
     .await;
+    // Of a platform that an index lists, only the tag goes.
+    let told = purge(&tidegate, json!({ "repository": "app", "tag": "amd64" })).await;
+    assert_eq!(numbers(&told, &["entries", "tags", "manifests", "blobs", "shared"]), [0, 1, 0, 0, 1]);
+    upstream.forget_requests();
+    tidegate.pull(&amd64).await;
+    assert!(upstream.count(&everything()) > 0, "the tag is asked for anew");
     let told = purge(&tidegate, json!({ "repository": "app", "tag": "1" })).await;
     assert_eq!(numbers(&told, &["tags", "manifests", "blobs", "shared"]), [1, 0, 0, 1]);
     assert!(is_stored(&tidegate, &index));

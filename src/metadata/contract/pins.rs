@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{at, blob, digest, proof, pull, repository};
 use crate::metadata::{
-    AccessProof, ContentKind, HoldingFilter, NodeIndex, PinReason, PinRecord, PullRecord, Segment,
+    AccessProof, ContentKind, ContentUse, HoldingFilter, NodeIndex, PinReason, PinRecord, PinnedSums,
+    PullRecord, SECOND_USE_AFTER, Segment,
 };
 use crate::oci::Digest;
 
@@ -40,7 +41,11 @@ pub(in crate::metadata) async fn pins_are_found_as_they_were_recorded(index: &In
     assert_eq!(told, [(3, 2, 15), (2, 1, 10)]);
     assert_eq!(listed.into_iter().map(|pin| pin.record).collect::<Vec<_>>(), [by_tag.clone(), by_digest]);
     assert_eq!(index.list_pinned_content().await.unwrap(), sorted(&["m1", "m2", "layer", "absent"]));
-    assert_eq!(index.pinned_bytes().await.unwrap(), (2, 15), "what two cover counts once");
+    let sums = PinnedSums { pins: 2, bytes: 15, protected_bytes: 0 };
+    assert_eq!(index.sum_pinned().await.unwrap(), sums, "what two cover counts once");
+    let again = ContentUse { digest: digest("layer"), used_at: at(0).after(SECOND_USE_AFTER) };
+    index.record_uses(&[again]).await.unwrap();
+    assert_eq!(index.sum_pinned().await.unwrap(), PinnedSums { protected_bytes: 10, ..sums });
     assert!(index.remove_pin(id, &by_tag.reference).await.unwrap());
     assert!(!index.remove_pin(id, &by_tag.reference).await.unwrap());
     assert_eq!(index.find_pin(id, &by_tag.reference).await.unwrap(), None);

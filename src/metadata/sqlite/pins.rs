@@ -8,7 +8,9 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteIndex;
 use super::rows::{read, read_number, read_parsed, read_timestamp, read_word, record_repository, to_column};
-use crate::metadata::{PinReason, PinRecord, PinStatus, Pins, PullRecord, RepositoryId, Result};
+use crate::metadata::{
+    PinReason, PinRecord, PinStatus, PinnedSums, Pins, PullRecord, RepositoryId, Result, Segment,
+};
 use crate::oci::{Digest, Reference};
 
 #[async_trait]
@@ -113,14 +115,20 @@ impl Pins for SqliteIndex {
         rows.iter().map(|row| read_parsed(row, "digest")).collect()
     }
 
-    async fn pinned_bytes(&self) -> Result<(u64, u64)> {
+    async fn sum_pinned(&self) -> Result<PinnedSums> {
         let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM pin) AS pins, coalesce(sum(size_bytes), 0) AS stored_bytes
+            "SELECT (SELECT count(*) FROM pin) AS pins, coalesce(sum(size_bytes), 0) AS bytes,
+                coalesce(sum(CASE WHEN segment = ? THEN size_bytes END), 0) AS protected_bytes
              FROM (SELECT DISTINCT digest FROM pin_content) JOIN content USING (digest)",
         )
+        .bind(Segment::Protected.as_str())
         .fetch_one(&self.readers)
         .await?;
-        Ok((read_number(&row, "pins")?, read_number(&row, "stored_bytes")?))
+        Ok(PinnedSums {
+            pins: read_number(&row, "pins")?,
+            bytes: read_number(&row, "bytes")?,
+            protected_bytes: read_number(&row, "protected_bytes")?,
+        })
     }
 }
 

@@ -207,7 +207,7 @@ async fn an_index_that_lacks_a_migration_in_the_middle_gets_it() {
     index.close().await;
     let index = open_in(folder.path()).await;
     assert!(!index.is_new() && index.find_content(&digest("x")).await.unwrap().is_some());
-    assert_eq!(index.pinned_bytes().await.unwrap(), (0, 0));
+    assert_eq!(index.sum_pinned().await.unwrap().pins, 0);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ pub use use_log::UseLog;
 use crate::blobs::{BlobError, Space};
 use crate::config::MinFree;
 use crate::events::Event;
-use crate::metadata::{ContentKind, ContentRecord, Segment};
+use crate::metadata::{ContentKind, ContentRecord, PinnedSums, Segment};
 use crate::oci::Digest;
 use crate::registry::{CacheParts, UpkeepError};
 use metrics::gauge_value;
@@ -145,10 +145,11 @@ impl Evictor {
     pub async fn enforce(&self) -> Result<Evicted, UpkeepError> {
         let _turn = self.turn.acquire().await;
         let budget_bytes = self.budget_bytes();
-        let (probation_bytes, protected_bytes) = self.count().await?;
-        let protected_limit = part_of(budget_bytes, PROTECTED_PERCENT);
+        let Counted { bytes, protected_bytes, pinned } = self.count().await?;
+        // What is pinned stays in its segment: the rest of the budget is shared as if it were the whole.
+        let protected_limit = part_of(budget_bytes.saturating_sub(pinned.bytes), PROTECTED_PERCENT);
+        let protected_bytes = protected_bytes.saturating_sub(pinned.protected_bytes);
         self.demote(protected_bytes.saturating_sub(protected_limit)).await?;
-        let bytes = probation_bytes.saturating_add(protected_bytes);
         let evicted = if bytes > budget_bytes {
             let wanted_bytes = bytes - part_of(budget_bytes, 100 - HYSTERESIS_PERCENT);
             let wanted = Room { bytes: wanted_bytes, items: 0 };
@@ -227,15 +228,15 @@ impl Evictor {
         }
     }
 
-    async fn count(&self) -> Result<(u64, u64), UpkeepError> {
+    async fn count(&self) -> Result<Counted, UpkeepError> {
         let (probation_bytes, protected_bytes) = self.parts.index.content_bytes().await?;
         let bytes = probation_bytes.saturating_add(protected_bytes);
         self.estimated_bytes.store(bytes, Ordering::Relaxed);
         self.metrics.bytes.set(gauge_value(bytes));
-        let (pins, pinned_bytes) = self.parts.index.pinned_bytes().await?;
-        self.metrics.pins.set(gauge_value(pins));
-        self.metrics.pinned_bytes.set(gauge_value(pinned_bytes));
-        Ok((probation_bytes, protected_bytes))
+        let pinned = self.parts.index.sum_pinned().await?;
+        self.metrics.pins.set(gauge_value(pinned.pins));
+        self.metrics.pinned_bytes.set(gauge_value(pinned.bytes));
+        Ok(Counted { bytes, protected_bytes, pinned })
     }
 
     async fn demote(&self, mut overflow_bytes: u64) -> Result<(), UpkeepError> {
@@ -356,6 +357,13 @@ impl Evictor {
         self.parts.index.record_content(&[record]).await?;
         Ok(true)
     }
+}
+
+/// What the index sums up to.
+struct Counted {
+    bytes: u64,
+    protected_bytes: u64,
+    pinned: PinnedSums,
 }
 
 /// How far a run has come.

@@ -4,7 +4,8 @@ use super::*;
 use crate::events::{Events, LocalEvents};
 use crate::metadata::sqlite::SqliteIndex;
 use crate::metadata::{
-    AccessProof, AccessProofs, ContentIndex, ContentKind, ContentUse, RepositoryId, SECOND_USE_AFTER,
+    AccessProof, AccessProofs, ContentIndex, ContentKind, ContentUse, PinReason, PinRecord, Pins,
+    RepositoryId, SECOND_USE_AFTER,
 };
 use crate::oci::Algorithm;
 use crate::registry::memory_blobs::MemoryBlobs;
@@ -424,4 +425,35 @@ async fn a_disk_without_inodes_is_given_items_whatever_their_bytes() {
         cache.store(number, 1).await;
     }
     assert!(cache.evictor.make_room(Room { bytes: 0, items: 3 }).await.unwrap().items >= 3);
+}
+
+#[tokio::test]
+async fn pinned_content_stays_and_takes_nothing_of_the_share_of_what_is_in_use() {
+    let cache = Cache::new(1000).await;
+    for name in ["pinned", "in use"] {
+        cache.store(name, if name == "pinned" { 600 } else { 100 }).await;
+    }
+    let image = PinRecord {
+        repository: RepositoryId { upstream: "a.test".into(), name: "a".parse().unwrap() },
+        reference: "1".parse().unwrap(),
+        digest: digest("pinned"),
+        reason: PinReason::Order,
+        pinned_at: cache.clock.now(),
+    };
+    cache.index.record_pin(&image, &[]).await.unwrap();
+    cache.clock.advance(SECOND_USE_AFTER);
+    for name in ["pinned", "in use"] {
+        cache.use_again(digest(name)).await;
+    }
+    cache.evictor.enforce().await.unwrap();
+    let in_use = cache.index.find_content(&digest("in use")).await.unwrap().unwrap();
+    assert_eq!(in_use.segment, Segment::Protected, "100 of the 400 bytes that are left");
+    for number in 0..10 {
+        cache.store(number, 100).await;
+        cache.evictor.enforce().await.unwrap();
+    }
+    assert_eq!(cache.kept(&["pinned", "in use"]), ["pinned", "in use"]);
+    assert!(cache.indexed_bytes().await <= 1000);
+    cache.evictor.make_room(Room { bytes: u64::MAX, items: 0 }).await.unwrap();
+    assert_eq!((cache.kept(&["pinned", "in use"]), cache.indexed_bytes().await), (vec!["pinned"], 600));
 }

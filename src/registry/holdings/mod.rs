@@ -97,7 +97,7 @@ pub(super) async fn stats(core: &Core, context: &RequestContext) -> Result<Cache
     Ok(CacheStats {
         upstreams,
         total,
-        pins: core.index.pinned_bytes().await?.0,
+        pins: core.index.sum_pinned().await?.pins,
         budget_bytes: core.evictor.budget_bytes(),
         min_free_bytes: core.evictor.min_free_bytes(space),
         free_bytes: space.map(|space| space.free_bytes),

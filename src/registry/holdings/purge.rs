@@ -115,8 +115,8 @@ struct Selection {
     /// What it is to forget of it; `None` is everything.
     forgotten: BTreeMap<RepositoryId, Option<Forgotten>>,
     records: HashMap<Digest, ContentRecord>,
-    /// Content that is not chosen because a tag that is not meant points to it.
-    tagged_otherwise: BTreeSet<Digest>,
+    /// Content that is not chosen because another tag points to it, or a manifest that stays uses it.
+    used_otherwise: BTreeSet<Digest>,
     /// All that any pin covers.
     pinned: BTreeSet<Digest>,
     /// What of it would have been chosen, with its bytes.
@@ -178,6 +178,12 @@ impl Selection {
         for (id, chosen) in &mut self.chosen {
             let mut uses = Catalogue::load(core, id).await?.uses().await;
             uses.keep(&self.pinned);
+            if filter.tag.is_some() {
+                // A platform with a tag of its own: the tag goes, the index keeps what it lists.
+                let meant = chosen.clone();
+                let used = chosen.extract_if(.., |digest| uses.has_other_users(digest, &meant));
+                self.used_otherwise.extend(used);
+            }
             if filter.tag.is_some() || filter.digest.is_some() {
                 // An image is meant, and not single items of it.
                 uses.take_along(chosen);
@@ -230,7 +236,7 @@ impl Selection {
             }
             for (_, digest) in tagged.iter().filter(|(other, _)| other != tag) {
                 if chosen.remove(digest) {
-                    self.tagged_otherwise.insert(*digest);
+                    self.used_otherwise.insert(*digest);
                 }
             }
             if chosen.is_empty() {
@@ -274,7 +280,7 @@ impl Selection {
         for (digest, record) in &self.records {
             let lost = losers.get(digest).copied().unwrap_or(0);
             let stays = shared.get(digest).is_some_and(|holders| lost < *holders);
-            if stays || self.tagged_otherwise.contains(digest) && lost == 0 {
+            if stays || self.used_otherwise.contains(digest) && lost == 0 {
                 purged.shared += 1;
                 purged.shared_bytes += record.size_bytes;
                 continue;
