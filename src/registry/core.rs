@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use super::Want;
 use super::ahead::Turns;
@@ -47,6 +48,9 @@ pub(super) struct Core {
     pub(super) turns: Turns,
     pub(super) prefetches: Prefetches,
     pub(super) warmer: Warmer,
+    /// Whose turn it is to change pins, or to purge: what looks after all pins must not bring back one that is
+    /// removed meanwhile, and a purge must not miss a new one.
+    pub(super) pin_turn: Semaphore,
     pub(super) manifest_flights: SingleFlight<(Question, Want), super::manifest::Answer>,
     /// Whether a repository has a blob, and how large it is there.
     pub(super) probe_flights: SingleFlight<(RepositoryId, Digest), Result<Option<u64>, UpstreamError>>,

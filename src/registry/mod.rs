@@ -161,6 +161,7 @@ impl Registry {
             turns: ahead::Turns::default(),
             prefetches: prefetch::Prefetches::default(),
             warmer: warm::Warmer::default(),
+            pin_turn: tokio::sync::Semaphore::new(1),
             disk: disk::DiskState::default(),
             makes_room: Arc::default(),
             manifest_flights: SingleFlight::new(tasks.clone()),

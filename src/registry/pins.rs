@@ -73,6 +73,7 @@ impl From<crate::metadata::MetadataError> for PinError {
 pub(super) async fn pin(core: &Core, context: &RequestContext, image: &str) -> Result<PinnedImage, PinError> {
     policy::require(context, policy::Action::Push).map_err(RegistryError::from)?;
     let (id, reference) = read(core, image).await?;
+    let _turn = core.pin_turn.acquire().await;
     let roots = find_roots(core, &id, &reference).await?;
     let Some(digest) = roots.first().copied() else { return Err(PinError::NotHere(image.to_owned())) };
     let is_new = core.index.find_pin(&id, &reference).await?.is_none();
@@ -99,6 +100,7 @@ pub(super) async fn pin(core: &Core, context: &RequestContext, image: &str) -> R
 pub(super) async fn unpin(core: &Core, context: &RequestContext, image: &str) -> Result<(), PinError> {
     policy::require(context, policy::Action::Delete).map_err(RegistryError::from)?;
     let (id, reference) = read(core, image).await?;
+    let _turn = core.pin_turn.acquire().await;
     if !core.index.remove_pin(&id, &reference).await? {
         return Err(PinError::NotPinned(image.to_owned()));
     }
@@ -149,29 +151,40 @@ pub(super) async fn is_pinned(core: &Core, repository: &Repository, tag: &Tag) -
     core.or_nothing(core.index.find_pin(&repository.id, &Reference::Tag(tag.clone())).await).is_some()
 }
 
-/// Has the pin of a tag follow it: upstream just said where it points. One that was made because upstream had
-/// deleted the tag is over.
+/// Has the pin of a tag follow it, in the background: upstream just said where it points. One that was made
+/// because upstream had deleted the tag is over.
 pub(super) async fn follow(core: &Arc<Core>, repository: &Repository, tag: &Tag, digest: &Digest) {
     let reference = Reference::Tag(tag.clone());
-    let Some(pin) = core.or_nothing(core.index.find_pin(&repository.id, &reference).await) else { return };
-    if pin.reason == PinReason::Deleted {
-        if let Err(error) = core.index.remove_pin(&repository.id, &reference).await {
-            core.report_metadata(&error);
+    let pin = core.or_nothing(core.index.find_pin(&repository.id, &reference).await);
+    let Some(pin) = pin.filter(|pin| pin.reason == PinReason::Deleted || pin.digest != *digest) else {
+        return;
+    };
+    let core = Arc::clone(core);
+    core.tasks.clone().spawn(async move {
+        let followed = match pin.reason {
+            PinReason::Deleted => set_free(&core, &pin).await,
+            PinReason::Order => refresh(&core).await,
+        };
+        if let Err(error) = followed {
+            let source: &dyn std::error::Error = &error;
+            tracing::warn!(error = source, "pins cannot follow their tags, it is tried again later");
         }
+    });
+}
+
+/// Removes a pin of a tag that is back, unless somebody ordered it meanwhile.
+async fn set_free(core: &Core, pin: &PinRecord) -> Result<(), RegistryError> {
+    let _turn = core.pin_turn.acquire().await;
+    if core.index.find_pin(&pin.repository, &pin.reference).await?.as_ref() == Some(pin) {
+        core.index.remove_pin(&pin.repository, &pin.reference).await?;
         core.evictor.nudge();
-    } else if pin.digest != *digest {
-        let core = Arc::clone(core);
-        core.tasks.clone().spawn(async move {
-            if let Err(error) = refresh(&core).await {
-                let source: &dyn std::error::Error = &error;
-                tracing::warn!(error = source, "pins cannot follow their tags, it is tried again later");
-            }
-        });
     }
+    Ok(())
 }
 
 /// Has every pin cover what its reference stands for now: a tag that moved, referrers that came.
 pub(super) async fn refresh(core: &Core) -> Result<(), RegistryError> {
+    let _turn = core.pin_turn.acquire().await;
     let mut last: Option<(RepositoryId, Uses)> = None;
     for PinStatus { record, .. } in core.index.list_pins().await? {
         let uses = match last.take() {

@@ -61,7 +61,7 @@ pub(super) struct ListArguments {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  \
     tidegate cache pin docker.io/library/alpine:3\n\n\
-    All of the image is pinned (index, manifests, configurations, layers, referrers), also what of it comes\n\
+    All of the image is pinned (index, manifests, configurations, layers, referrers), also what of it comes \
     later. By tag, the pin follows the tag.")]
 pub(super) struct PinArguments {
     /// Images as clients write them, by tag or digest; something of them has to be here.
@@ -86,7 +86,7 @@ pub(super) struct UnpinArguments {
     tidegate cache purge --repository docker.io/library/alpine --tag 3.19\n  \
     tidegate cache purge --unused-for 90d --dry-run\n  \
     tidegate cache purge --all\n\n\
-    With --tag or --digest, a manifest takes along what nothing else in its repository uses. What another\n\
+    With --tag or --digest, a manifest takes along what nothing else in its repository uses. What another \
     repository or image uses stays on the disk.")]
 pub(super) struct PurgeArguments {
     #[command(flatten)]

@@ -62,6 +62,8 @@ pub(in crate::registry) async fn run(
     // What is in use right now must not look unused.
     core.uses.flush().await?;
     let filter = resolve(core, &order.query).await?;
+    // What is pinned meanwhile is pinned after.
+    let _turn = core.pin_turn.acquire().await;
     let pinned = core.index.list_pinned_content().await?.into_iter().collect();
     let mut selection = Selection { pinned, ..Selection::default() };
     if is_wide(&filter) {
