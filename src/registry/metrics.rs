@@ -1,5 +1,6 @@
 //! What the use cases count.
 
+use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::WarmedState;
@@ -33,71 +34,76 @@ impl Drop for RunningFill {
     }
 }
 
+/// Makes metrics and registers them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, made: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+}
+
 impl RegistryMetrics {
     /// Makes the counters and registers them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let fills_in_progress = IntGauge::new("fills_in_progress", "Blobs being fetched from upstream now")?;
-        let integrity_failures = IntCounterVec::new(
-            Opts::new(
-                "integrity_failures_total",
-                "Content whose digest or size was wrong, by where it was noticed",
-            ),
-            &["where"],
+        let make = Maker(registry);
+        let fills_in_progress = make.gauge("fills_in_progress", "Blobs being fetched from upstream now")?;
+        let integrity_failures = make.counters(
+            "integrity_failures_total",
+            "Content whose digest or size was wrong, by where it was noticed",
+            "where",
         )?;
-        let disk_failures = IntCounterVec::new(
-            Opts::new("disk_failures_total", "Content that the disk could not keep, by cause"),
-            &["cause"],
-        )?;
-        let disk_trouble = IntGaugeVec::new(
-            Opts::new("disk_trouble", "1 while the disk takes no content for this cause"),
-            &["cause"],
-        )?;
+        let disk_failures =
+            make.counters("disk_failures_total", "Content that the disk could not keep, by cause", "cause")?;
+        let disk_trouble =
+            make.gauges("disk_trouble", "1 while the disk takes no content for this cause", "cause")?;
         let disk_free_bytes =
-            IntGauge::new("disk_free_bytes", "Bytes that this process may still write to its disk")?;
+            make.gauge("disk_free_bytes", "Bytes that this process may still write to its disk")?;
         let disk_min_free_bytes =
-            IntGauge::new("disk_min_free_bytes", "Free bytes below which content is evicted")?;
-        registry.register(Box::new(disk_trouble.clone()))?;
-        registry.register(Box::new(disk_free_bytes.clone()))?;
-        registry.register(Box::new(disk_min_free_bytes.clone()))?;
-        registry.register(Box::new(fills_in_progress.clone()))?;
-        registry.register(Box::new(integrity_failures.clone()))?;
-        registry.register(Box::new(disk_failures.clone()))?;
+            make.gauge("disk_min_free_bytes", "Free bytes below which content is evicted")?;
         let index_failures =
-            IntCounter::new("index_failures_total", "Reads and writes of the index that failed")?;
-        registry.register(Box::new(index_failures.clone()))?;
-        let tags_deleted = IntCounterVec::new(
-            Opts::new(
-                "tags_deleted_total",
-                "Tags that upstream was found to have deleted while they were kept here",
-            ),
-            &["upstream"],
+            make.counter("index_failures_total", "Reads and writes of the index that failed")?;
+        let tags_deleted = make.counters(
+            "tags_deleted_total",
+            "Tags that upstream was found to have deleted while they were kept here",
+            "upstream",
         )?;
-        registry.register(Box::new(tags_deleted.clone()))?;
-        let images = IntGaugeVec::new(
-            Opts::new("images", "Images known here, by whether all of them is here"),
-            &["state"],
-        )?;
-        registry.register(Box::new(images.clone()))?;
-        let images_missing_bytes = IntGauge::new(
+        let images = make.gauges("images", "Images known here, by whether all of them is here", "state")?;
+        let images_missing_bytes = make.gauge(
             "images_missing_bytes",
             "Bytes at least that images known here lack to be complete; shared blobs count each time",
         )?;
-        registry.register(Box::new(images_missing_bytes.clone()))?;
-        let ahead_bytes = IntCounterVec::new(
-            Opts::new("ahead_bytes_total", "Bytes of blobs fetched before any client asked, by why"),
-            &["why"],
+        let ahead_bytes = make.counters(
+            "ahead_bytes_total",
+            "Bytes of blobs fetched before any client asked, by why",
+            "why",
         )?;
-        registry.register(Box::new(ahead_bytes.clone()))?;
-        let images_warmed = IntCounterVec::new(
-            Opts::new("images_warmed_total", "Images that jobs of warming were done with, by how it went"),
-            &["state"],
+        let images_warmed = make.counters(
+            "images_warmed_total",
+            "Images that jobs of warming were done with, by how it went",
+            "state",
         )?;
-        registry.register(Box::new(images_warmed.clone()))?;
-        let prefetch_used = IntCounter::new(
+        let prefetch_used = make.counter(
             "prefetch_used_bytes_total",
             "Bytes of prefetched blobs that a client asked for later; counted within seconds",
         )?;
-        registry.register(Box::new(prefetch_used.clone()))?;
         for state in ["complete", "incomplete"] {
             images.with_label_values(&[state]);
             images_warmed.with_label_values(&[state]);
@@ -116,16 +122,16 @@ impl RegistryMetrics {
             fills_in_progress,
             integrity_failures,
             disk_failures,
-            images,
-            images_missing_bytes,
-            ahead_bytes,
-            images_warmed,
-            prefetch_used,
             disk_trouble,
             disk_free_bytes,
             disk_min_free_bytes,
             index_failures,
             tags_deleted,
+            images,
+            images_missing_bytes,
+            ahead_bytes,
+            images_warmed,
+            prefetch_used,
         })
     }
 
