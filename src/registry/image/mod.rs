@@ -152,9 +152,11 @@ pub(super) async fn list(
         }
     };
     let mut images = Vec::new();
-    let mut after = query.last.as_deref().and_then(|last| names.read_client_name(last));
+    let read =
+        |name: &String| names.read_client_name(name).ok_or_else(|| RegistryError::NameInvalid(name.clone()));
+    let mut after = query.last.as_ref().map(read).transpose()?;
     if let Some(name) = &query.repository {
-        let id = names.read_client_name(name).ok_or_else(|| RegistryError::NameInvalid(name.clone()))?;
+        let id = read(name)?;
         look_at(core, &id, query, &mut images).await?;
         return Ok(ImageList { images, next: None });
     }
