@@ -115,7 +115,12 @@ async fn run(core: &Arc<Core>, job: &Arc<Job>, record: WarmRecord) {
         core.or_nothing(core.index.remove_warm(&record.id).await);
     } else if state == WarmState::Complete {
         let finished_at = Some(core.clock.now());
-        core.or_nothing(core.index.record_warm(&WarmRecord { finished_at, ..record }).await);
+        let recorded = core.index.record_warm(&WarmRecord { finished_at, ..record }).await;
+        if recorded.is_err() {
+            // Without a record it would be due again at once.
+            core.warmer.schedule.note_failure(&job.id, core.clock.now());
+        }
+        core.or_nothing(recorded);
     } else {
         core.warmer.schedule.note_failure(&job.id, core.clock.now());
     }
