@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidegate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob};
+use tidegate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Space};
 use tidegate::events::LocalEvents;
 use tidegate::metadata::sqlite::SqliteIndex;
 use tidegate::metadata::{ContentIndex as _, ContentKind, ContentRecord, Segment};
@@ -193,8 +193,21 @@ impl Blobs for Shelf {
         Err(BlobError::Io { action: "begin a fill", source: std::io::ErrorKind::Unsupported.into() })
     }
 
+    fn begin_in_memory(&self, _digest: &Digest, _size_bytes: Option<u64>) -> Result<FillFile, BlobError> {
+        Err(BlobError::Io { action: "begin a fill", source: std::io::ErrorKind::Unsupported.into() })
+    }
+
     async fn remove(&self, digest: &Digest) -> Result<bool, BlobError> {
         Ok(self.lock().remove(digest).is_some())
+    }
+
+    /// Only the budget limits it.
+    async fn space(&self) -> Result<Space, BlobError> {
+        Ok(Space { total_bytes: u64::MAX, free_bytes: u64::MAX, free_files: None })
+    }
+
+    async fn probe(&self) -> Result<(), BlobError> {
+        Ok(())
     }
 
     async fn list(&self) -> Result<mpsc::Receiver<Result<Vec<FoundBlob>, BlobError>>, BlobError> {
