@@ -3,7 +3,9 @@
 
 mod shim;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -271,39 +273,72 @@ async fn a_full_disk_is_told_and_used_again_within_seconds() {
     node.assert_content_is_whole();
 }
 
+/// Another user of the disk, who takes all files that can be made, and takes again what is evicted.
+struct Ballast {
+    path: PathBuf,
+    is_over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Ballast {
+    /// Returns when no more files can be made.
+    fn load(path: &Path) -> Self {
+        let (path, is_over) = (path.to_owned(), Arc::new(AtomicBool::new(false)));
+        let mut number = Self::fill(&path, 0);
+        let (place, told) = (path.clone(), Arc::clone(&is_over));
+        let thread = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                number = Self::fill(&place, number);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self { path, is_over, thread: Some(thread) }
+    }
+
+    /// Makes files from that number on until it fails; gives the number that failed.
+    fn fill(path: &Path, first: usize) -> usize {
+        let mut numbers = first..;
+        let make = |number: &usize| {
+            std::fs::File::create(path.join(format!("ballast-{number}")))
+                .map_err(|error| assert_eq!(error.kind(), std::io::ErrorKind::StorageFull))
+                .is_err()
+        };
+        numbers.find(make).expect("an end of all disks")
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            assert!(
+                thread.join().is_ok() || std::thread::panicking(),
+                "a disk fails otherwise than by files"
+            );
+        }
+        for entry in std::fs::read_dir(&self.path).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_disk_without_inodes_is_told_as_such_and_given_some() {
     let Some(disk) = SmallDisk::mount_with("size=64m,nr_inodes=80") else { return };
     let node = Node::start(Some(&disk.path().join("data")), None).await;
-    let exhaust = || {
-        for number in 0.. {
-            let path = disk.path().join(format!("ballast-{}-{number}", std::process::id()));
-            match std::fs::File::options().write(true).create(true).truncate(true).open(path) {
-                Ok(_file) => {}
-                Err(error) => {
-                    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-                    break;
-                }
-            }
-        }
-    };
-    exhaust();
+    let ballast = Ballast::load(disk.path());
     node.serves(CROWD).await;
-    // What was evicted meanwhile is taken by others again.
     until("nothing left to evict, and the right word for it", async || {
-        exhaust();
         node.tidegate.fetch("/v2/library/cold/manifests/other").await;
         let image = node.upstream.make_image("library/more", "1", &[100 * KIB]);
         node.tidegate.pull(&image).await;
         node.disk_check().await["reason"].as_str().is_some_and(|reason| reason.contains("inodes"))
     })
     .await;
-    for entry in std::fs::read_dir(disk.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
+    drop(ballast);
     node.recovers("no inodes", "served").await;
 }
 
