@@ -283,7 +283,7 @@ async fn a_purge_of_everything_leaves_nothing_and_needs_to_be_said() {
     }
     tidegate.restart().await;
     upstream.stop().await;
-    tidegate.reconfigure(|setup| setup.with_warnings());
+    tidegate.reconfigure(Setup::with_warnings);
     for path in [first.tag_path(), second.digest_path(), "/v2/library/first/tags/list".to_owned()] {
         assert_eq!(tidegate.manifest(&path).await.status, 504, "{path}");
     }

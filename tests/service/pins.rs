@@ -61,7 +61,7 @@ async fn a_pinned_image_survives_eviction_and_restarts() {
         tidegate.pull(&image).await;
         assert_eq!(upstream.count(&everything()), 0);
         tidegate.restart().await;
-        assert_eq!(pins(&tidegate).await, [pinned.clone()]);
+        assert_eq!(pins(&tidegate).await, std::slice::from_ref(&pinned));
     }
     let metrics = tidegate.metrics().await;
     assert!((metrics.sum("tidegate_cache_pins", &[]) - 1.0).abs() < 0.5, "{}", metrics.text());
