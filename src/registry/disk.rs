@@ -92,6 +92,17 @@ impl DiskState {
         self.with(|state| state.trouble.is_some())
     }
 
+    /// The cause of a failure, told from what is known of the disk: the system says of a disk without inodes
+    /// that it is full, and only [`watch`] asks which of both it is.
+    fn tell_apart(&self, cause: DiskCause) -> DiskCause {
+        let lacks_files = || {
+            self.with(|state| {
+                state.trouble.as_ref().is_some_and(|trouble| trouble.cause == DiskCause::Inodes)
+            })
+        };
+        if cause == DiskCause::Full && lacks_files() { DiskCause::Inodes } else { cause }
+    }
+
     /// Notes a trouble, or what it turned into; gives the cause that it was known by before.
     fn note(&self, cause: DiskCause, reason: String) -> Option<DiskCause> {
         self.with(|state| {
@@ -116,7 +127,7 @@ impl Core {
     /// Like [`Core::report_disk`], of content of `size_bytes` that was to be kept. A full disk is given
     /// room for it by eviction, so that what comes next can be kept again.
     pub(super) fn report_unkept(&self, error: &BlobError, size_bytes: u64) {
-        let cause = error.cause();
+        let cause = self.disk.tell_apart(error.cause());
         self.metrics.disk_failed(cause);
         let reason = describe(error);
         if let Some(unlogged) = self.disk.is_news(cause.as_str()) {
@@ -128,7 +139,8 @@ impl Core {
             );
         }
         self.note_trouble(cause, reason);
-        if cause == DiskCause::Full && !self.makes_room.swap(true, Ordering::Relaxed) {
+        let is_full = matches!(cause, DiskCause::Full | DiskCause::Inodes);
+        if is_full && !self.makes_room.swap(true, Ordering::Relaxed) {
             let (evictor, makes_room) = (Arc::clone(&self.evictor), Arc::clone(&self.makes_room));
             let blobs = Arc::clone(&self.blobs);
             self.tasks.spawn(async move {
@@ -164,19 +176,20 @@ impl Core {
 /// Looks after the disk, every few seconds: tries a troubled one, tells what is left, and has content
 /// evicted before nothing is.
 pub(super) async fn watch(core: &Core) {
+    let probed = if core.disk.is_troubled() { Some(core.blobs.probe().await) } else { None };
+    // Not before it was tried: what was free then may have been taken since.
     let space = core.blobs.space().await;
-    if core.disk.is_troubled() {
-        match core.blobs.probe().await {
-            Ok(()) => recover(core),
-            Err(error) => {
-                let lacks_files = space.as_ref().is_ok_and(Space::lacks_files);
-                let cause = match error.cause() {
-                    DiskCause::Full if lacks_files => DiskCause::Inodes,
-                    cause => cause,
-                };
-                core.note_trouble(cause, describe(&error));
-            }
+    match probed {
+        Some(Ok(())) => recover(core),
+        Some(Err(error)) => {
+            let lacks_files = space.as_ref().is_ok_and(Space::lacks_files);
+            let cause = match error.cause() {
+                DiskCause::Full if lacks_files => DiskCause::Inodes,
+                cause => cause,
+            };
+            core.note_trouble(cause, describe(&error));
         }
+        None => {}
     }
     match space {
         Ok(space) => watch_space(core, space),
@@ -280,6 +293,17 @@ mod tests {
         assert_eq!(room_for(90 * MIB, 2 * MIB, Some(space(MIB, 9)), 50 * MIB), room(0, 0), "it never fits");
         assert_eq!(room_for(MIB, 0, Some(space(60 * MIB, 0)), 30 * MIB), room(0, ROOM_FILES));
         assert_eq!(room_for(MIB, 0, None, 30 * MIB), room(2 * MIB, 0));
+    }
+
+    #[test]
+    fn a_disk_without_inodes_is_not_called_full_by_the_next_failure() {
+        let disk = DiskState::default();
+        assert_eq!(disk.tell_apart(DiskCause::Full), DiskCause::Full, "nothing is known yet");
+        disk.note(DiskCause::Inodes, String::from("no more files"));
+        assert_eq!(disk.tell_apart(DiskCause::Full), DiskCause::Inodes);
+        assert_eq!(disk.tell_apart(DiskCause::Io), DiskCause::Io);
+        disk.note(DiskCause::Full, String::from("asked again"));
+        assert_eq!(disk.tell_apart(DiskCause::Full), DiskCause::Full);
     }
 
     #[tokio::test(start_paused = true)]
