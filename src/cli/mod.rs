@@ -7,6 +7,7 @@ mod admin_client;
 mod client_config;
 mod configuration;
 mod console;
+mod key;
 mod serve;
 mod warm;
 
@@ -46,6 +47,9 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Prints the finished configuration for a client to use this server as a mirror.
     ClientConfig(client_config::ClientConfigArguments),
+    /// Makes keys to sign bundles with.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Has a running server fetch images ahead of time, whole.
     Warm(warm::WarmArguments),
 }
@@ -120,6 +124,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
+        Some(Command::Key(command)) => key::run(command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
     };
     match result {
