@@ -7,7 +7,10 @@ mod admin_client;
 mod client_config;
 mod configuration;
 mod console;
+mod export;
+mod import;
 mod key;
+mod meter;
 mod serve;
 mod warm;
 
@@ -47,6 +50,10 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Prints the finished configuration for a client to use this server as a mirror.
     ClientConfig(client_config::ClientConfigArguments),
+    /// Writes images to a bundle, a file that another server imports.
+    Export(export::ExportArguments),
+    /// Has a running server take a bundle in.
+    Import(import::ImportArguments),
     /// Makes keys to sign bundles with.
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -124,6 +131,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Key(command)) => key::run(command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
     };

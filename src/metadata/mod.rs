@@ -8,6 +8,7 @@ mod content;
 mod contract;
 mod error;
 mod images;
+mod imports;
 mod listings;
 mod proofs;
 mod pulls;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_USE_AFTER, Segment};
 pub use error::{MetadataError, Result};
 pub use images::ImageRecords;
+pub use imports::{ImportRecord, ImportRecords, ImportedRepository};
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use proofs::{AccessProof, AccessProofs};
 pub use pulls::{ObservedTag, PullRecord, PullRecords};
@@ -52,11 +54,25 @@ impl fmt::Debug for RepositoryId {
 
 /// All that a node's index can do.
 pub trait NodeIndex:
-    ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+    ContentIndex
+    + TagObservations
+    + AccessProofs
+    + Listings
+    + PullRecords
+    + ImageRecords
+    + WarmRecords
+    + ImportRecords
 {
 }
 
 impl<T> NodeIndex for T where
-    T: ContentIndex + TagObservations + AccessProofs + Listings + PullRecords + ImageRecords + WarmRecords
+    T: ContentIndex
+        + TagObservations
+        + AccessProofs
+        + Listings
+        + PullRecords
+        + ImageRecords
+        + WarmRecords
+        + ImportRecords
 {
 }

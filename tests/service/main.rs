@@ -9,6 +9,7 @@ mod harness;
 mod upstream;
 
 mod blobs;
+mod bundles;
 mod claims;
 mod deleted;
 mod discovery;

@@ -12,16 +12,13 @@ use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 
 use self::progress::Reporter;
-use super::admin_client::{AdminClient, DEFAULT_SERVER};
+use super::admin_client::{AdminClient, server_url};
 use super::{Failure, Format};
 use crate::oci::Platform;
 use crate::runtime::DayWindow;
 
 /// How often the server is asked.
 const PERIOD: Duration = Duration::from_millis(200);
-
-/// The variable that names the server where no flag does.
-const SERVER_VARIABLE: &str = "TIDEGATE_SERVER";
 
 /// The largest file of images.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -76,8 +73,7 @@ pub(super) fn run(arguments: &WarmArguments) -> Result<(), Failure> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let order = arguments.order(&environment).map_err(Failure::Usage)?;
-    let url = arguments.server.as_ref().or_else(|| environment.get(SERVER_VARIABLE));
-    let client = AdminClient::new(url.map_or(DEFAULT_SERVER, String::as_str)).map_err(Failure::Usage)?;
+    let client = AdminClient::new(&server_url(arguments.server.as_deref())).map_err(Failure::Usage)?;
     let started = client.call("POST", "/api/v1/warm", Some(&order)).map_err(Failure::Failed)?;
     let path = started["id"].as_str().map(|id| format!("/api/v1/warm/{id}"));
     let path =
@@ -97,14 +93,7 @@ pub(super) fn run(arguments: &WarmArguments) -> Result<(), Failure> {
 impl WarmArguments {
     /// The order for the server.
     fn order(&self, environment: &HashMap<String, String>) -> anyhow::Result<Value> {
-        let mut images = self.images.clone();
-        for path in &self.file {
-            let text = read(path).with_context(|| format!("read {}", path.display()))?;
-            let found = images::find(path, &text, environment);
-            images.extend(found.with_context(|| format!("{}", path.display()))?);
-        }
-        let mut seen = std::collections::HashSet::new();
-        images.retain(|image| seen.insert(image.clone()));
+        let images = collect_images(&self.images, &self.file, environment)?;
         let platforms: Vec<_> = self.platform.iter().map(ToString::to_string).collect();
         let mut order = json!({ "images": images, "platforms": platforms, "referrers": !self.no_referrers });
         if let Some(bytes) = self.bandwidth {
@@ -115,6 +104,23 @@ impl WarmArguments {
         }
         Ok(order)
     }
+}
+
+/// All images that are named, by hand or in files, each once.
+pub(super) fn collect_images(
+    named: &[String],
+    files: &[PathBuf],
+    environment: &HashMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
+    let mut images = named.to_vec();
+    for path in files {
+        let text = read(path).with_context(|| format!("read {}", path.display()))?;
+        let found = images::find(path, &text, environment);
+        images.extend(found.with_context(|| format!("{}", path.display()))?);
+    }
+    let mut seen = std::collections::HashSet::new();
+    images.retain(|image| seen.insert(image.clone()));
+    Ok(images)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

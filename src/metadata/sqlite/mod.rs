@@ -8,6 +8,7 @@
 mod aside;
 mod content;
 mod images;
+mod imports;
 mod listings;
 mod proofs;
 mod pulls;

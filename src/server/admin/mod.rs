@@ -1,5 +1,6 @@
 //! The administrator's listener: health, metrics, and the management API under `/api/v1`.
 
+mod bundles;
 mod health;
 mod images;
 mod offline;
@@ -10,17 +11,16 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use prometheus::TextEncoder;
 use tokio_util::sync::CancellationToken;
 
 pub use health::{Advice, Condition, ReadinessCheck};
 
-use super::transmit::Piece;
+use super::body::ResponseBody;
 use crate::registry::Registry;
 
-/// A small body that is all at hand.
-type Body = Full<Piece>;
+/// A body: mostly small, and all at hand.
+type Body = ResponseBody;
 
 /// Answers one request to the administrator's listener.
 pub(super) async fn answer<B>(
@@ -30,12 +30,15 @@ pub(super) async fn answer<B>(
     client: SocketAddr,
 ) -> Response<Body>
 where
-    B: http_body::Body,
+    B: http_body::Body + Send + Unpin,
+    B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     match request.uri().path() {
         "/api/v1/offline" => offline::answer(registry, request, client).await,
         "/api/v1/cache/images" => images::answer(registry, request.method(), request.uri().query()).await,
+        bundles::PLAN | bundles::CONTENT => bundles::answer_export(registry, request, client).await,
+        bundles::IMPORT => Box::pin(bundles::answer_import(registry, request, client)).await,
         path if path == warm::PATH || path.starts_with(warm::BELOW) => {
             warm::answer(registry, request, client).await
         }
@@ -92,7 +95,7 @@ fn not_allowed(methods: &'static str) -> Response<Body> {
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(Piece::Bytes(body.into())));
+    let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
