@@ -6,6 +6,7 @@
 pub(in crate::metadata) mod atomicity;
 pub(in crate::metadata) mod content;
 pub(in crate::metadata) mod images;
+pub(in crate::metadata) mod imports;
 pub(in crate::metadata) mod listings;
 pub(in crate::metadata) mod proofs;
 mod samples;
@@ -57,6 +58,8 @@ macro_rules! node_index_contract {
             images::all_pages_of_a_kind_are_listed_with_their_keys
             images::children_are_remembered_while_their_index_is_known
             images::orders_are_unfinished_until_they_are_recorded_as_done
+            imports::an_import_is_recorded_whole_and_protected
+            imports::an_import_takes_nothing_back_unless_it_is_told_to
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other
