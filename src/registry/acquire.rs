@@ -158,7 +158,7 @@ pub(super) async fn record_tag(
     if let Err(error) = core.index.record_tag(&repository.id, tag, class, &observation).await {
         core.report_metadata(&error);
     }
-    core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation);
+    core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), Some(observation));
 }
 
 struct Identity {
@@ -275,7 +275,7 @@ async fn record(
     }
     core.remember_proofs(&repository.id, pulled.proofs, &recorded);
     if let Some((tag, class)) = tag {
-        core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), observation);
+        core.memory.tags.insert((repository.id.clone(), tag.clone(), class.clone()), Some(observation));
     }
     core.evictor.note_stored(size_bytes);
 }

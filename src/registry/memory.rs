@@ -54,7 +54,8 @@ pub(super) struct Memory {
     pub(super) manifests: sync::Cache<Digest, Arc<StoredManifest>>,
     /// Blobs so small that they are not worth the way to their files.
     pub(super) small_blobs: Cache<Digest, Bytes>,
-    pub(super) tags: sync::Cache<TagKey, TagObservation>,
+    /// What the index says of a tag, also that it says nothing: clients that read no indexes look for two.
+    pub(super) tags: sync::Cache<TagKey, Option<TagObservation>>,
     pub(super) proofs: sync::Cache<ProofKey, AccessProof>,
     /// Sizes of stored blobs in bytes, as the index says; a digest's size never changes.
     pub(super) sizes: Cache<Digest, u64>,

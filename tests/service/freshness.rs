@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::content::{DOCKER_LIST, DOCKER_MANIFEST, Image, OCI_INDEX, OCI_MANIFEST, index_of};
+use crate::content::{ALL_TYPES, DOCKER_LIST, DOCKER_MANIFEST, Image, OCI_INDEX, OCI_MANIFEST, index_of};
 use crate::harness::{Section, Setup, Tidegate, until};
 use crate::upstream::{
     Gate, Kind, Then, Upstream, any, everything, hang_up, manifest, serve, status, web_page,
@@ -240,6 +240,26 @@ async fn item_018_a_client_without_index_types_gets_what_upstream_negotiates_for
         let refused = get("index").accept(&[OCI_MANIFEST]).send().await;
         refused.assert_error(404, "MANIFEST_UNKNOWN");
         assert_eq!(get("index").send().await.header("content-type"), Some(OCI_INDEX));
+    }
+}
+
+#[tokio::test]
+async fn hits_do_not_ask_the_index_whatever_clients_accept() {
+    const HITS: u64 = 300;
+    let upstream = Upstream::start().await;
+    let image = upstream.make_image("library/app", "1", &[10]);
+    let tidegate = Tidegate::start(&upstream).await;
+    for accepted in [&[OCI_MANIFEST][..], &[OCI_MANIFEST, DOCKER_MANIFEST][..], &ALL_TYPES[..]] {
+        let client = tidegate.client();
+        let get = async || client.get(&image.tag_path()).accept(accepted).send().await;
+        assert_eq!(get().await.status, 200);
+        let before = tidegate.index_pauses();
+        assert!(before > 0, "no thread asks the index");
+        for _ in 0..HITS {
+            assert!(get().await.cache_status().starts_with("tidegate; hit"));
+        }
+        let pauses = tidegate.index_pauses() - before;
+        assert!(pauses < HITS / 2, "{pauses} pauses of the index's threads with {accepted:?}");
     }
 }
 

@@ -47,7 +47,7 @@ impl Pull {
     /// join those who asked: each question counts upstream.
     async fn find_just_answered(&self, tag: &Tag, class: &AcceptClass) -> Option<Found> {
         let key = (self.repository.id.clone(), tag.clone(), class.clone());
-        let observation = self.core.memory.tags.get(&key)?;
+        let observation = self.core.memory.tags.get(&key)??;
         let manifest = find_stored(&self.core, &observation.digest).await?;
         Some(Found { observation, manifest: Some(manifest), is_confirmation: true, stored: true })
     }

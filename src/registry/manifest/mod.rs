@@ -242,7 +242,7 @@ impl Pull {
     async fn find_observation(&self, tag: &Tag, class: &AcceptClass) -> Option<TagObservation> {
         let key = (self.repository.id.clone(), tag.clone(), class.clone());
         match self.core.memory.tags.get(&key) {
-            Some(observation) => Some(observation),
+            Some(known) => known,
             None => self.read_observation(key).await,
         }
     }
@@ -252,9 +252,13 @@ impl Pull {
     fn read_observation(&self, key: TagKey) -> BoxFuture<'_, Option<TagObservation>> {
         async move {
             let found = self.core.index.find_tag(&key.0, &key.1, &key.2).await;
-            let observation = self.core.or_nothing(found)?;
-            self.core.memory.tags.insert(key, observation.clone());
-            Some(observation)
+            let is_told = found.is_ok();
+            let known = self.core.or_nothing(found);
+            if is_told {
+                // What was recorded since the index was read stands.
+                self.core.memory.tags.entry(key).or_insert(known.clone());
+            }
+            known
         }
         .boxed()
     }

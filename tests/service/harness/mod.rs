@@ -126,6 +126,11 @@ impl Tidegate {
         self.process.memory_bytes()
     }
 
+    /// How often the threads that ask the index went to sleep: at least once a query.
+    pub(crate) fn index_pauses(&self) -> u64 {
+        self.process.pauses_of("sqlx-sqlite")
+    }
+
     /// The process, for tests that take something away from it.
     pub(crate) fn process_id(&self) -> rustix::process::Pid {
         self.process.id()

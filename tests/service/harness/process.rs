@@ -79,6 +79,21 @@ impl Process {
         Pid::from_child(&self.child)
     }
 
+    /// How often the threads whose names begin so have waited for something to do.
+    pub(super) fn pauses_of(&self, name: &str) -> u64 {
+        let tasks = format!("/proc/{}/task", self.id().as_raw_nonzero());
+        let statuses = std::fs::read_dir(tasks).unwrap().filter_map(|task| {
+            // A thread may end meanwhile.
+            std::fs::read_to_string(task.ok()?.path().join("status")).ok()
+        });
+        let field = |status: &str, field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.map(|value| value.trim().to_owned()).unwrap_or_default()
+        };
+        let threads = statuses.filter(|status| field(status, "Name:").starts_with(name));
+        threads.map(|status| field(&status, "voluntary_ctxt_switches:").parse::<u64>().unwrap()).sum()
+    }
+
     pub(super) fn memory_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
