@@ -58,6 +58,11 @@ fn split(path: &str) -> Result<Vec<Cow<'_, str>>, RouteError> {
 }
 
 fn decode(segment: &str) -> Result<Cow<'_, str>, RouteError> {
+    // Nearly every segment: there is nothing to decode, and nothing to object to.
+    let is_plain = segment.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'%' | b'\\'));
+    if is_plain && !matches!(segment, "." | "..") {
+        return Ok(Cow::Borrowed(segment));
+    }
     let Ok(decoded) = percent_decode_str(segment).decode_utf8() else {
         return Err(RouteError::PathMalformed("it is not UTF-8"));
     };
