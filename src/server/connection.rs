@@ -30,8 +30,6 @@ use crate::runtime::Tasks;
 /// A request for 1,024 ranges has a header of about 20 KiB; tokens of large directories are longer.
 pub(super) const MAX_HEAD_BYTES: usize = 72 * 1024;
 
-const MAX_HEADERS: usize = 256;
-
 /// A client of HTTP/2 may have this many requests running on one connection.
 const MAX_STREAMS: u32 = 256;
 
@@ -98,7 +96,6 @@ where
         Protocol::Http1 => {
             let connection = http1::Builder::new()
                 .header_read_timeout(None)
-                .max_headers(MAX_HEADERS)
                 .max_header_size(MAX_HEAD_BYTES)
                 .serve_connection(io, service);
             drive(connection, &activity, settings).await
