@@ -34,15 +34,48 @@ impl Timestamp {
 
     /// The moment as RFC 3339 has it, in UTC and whole seconds: `2026-11-24T11:05:40Z`.
     pub fn to_rfc3339(self) -> String {
+        format!("{}Z", &self.to_rfc3339_millis().as_str()[..SECONDS_LENGTH])
+    }
+
+    /// The same with milliseconds, `2026-11-24T11:05:40.123Z`, and without an allocation: every line of the log
+    /// begins so.
+    pub fn to_rfc3339_millis(self) -> Rfc3339 {
         let (days, second) = (self.0 / 86_400_000, self.0 / 1000 % 86_400);
         let (year, month, day) = date_of(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let mut put = |end: usize, mut value: u64, digits: usize| {
+            for place in text[end - digits..end].iter_mut().rev() {
+                *place = b"0123456789"[(value % 10) as usize];
+                value /= 10;
+            }
+        };
+        put(4, year, 4);
+        put(7, month, 2);
+        put(10, day, 2);
+        put(13, second / 3600, 2);
+        put(16, second / 60 % 60, 2);
+        put(19, second % 60, 2);
+        put(23, self.0 % 1000, 3);
+        Rfc3339(text)
     }
 
     /// The same moment for APIs of the standard library.
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
+    }
+}
+
+/// A moment as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339([u8; 24]);
+
+/// How long the text is without milliseconds and zone.
+const SECONDS_LENGTH: usize = 19;
+
+impl Rfc3339 {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits and signs are ASCII")
     }
 }
 
@@ -122,7 +155,9 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59Z"),
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
-            assert_eq!(Timestamp::from_millis(seconds * 1000 + 999).to_rfc3339(), text);
+            let moment = Timestamp::from_millis(seconds * 1000 + 999);
+            assert_eq!(moment.to_rfc3339(), text);
+            assert_eq!(moment.to_rfc3339_millis().as_str(), text.replace('Z', ".999Z"));
         }
     }
 }

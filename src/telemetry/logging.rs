@@ -9,6 +9,7 @@ use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, reload};
 
+use super::line_format::LineFormat;
 use super::line_writer::LineWriter;
 use crate::config::{LogFormat, LoggingConfig};
 
@@ -63,13 +64,23 @@ where
     let info = || Targets::new().with_default(LevelFilter::INFO);
     let targets = config.level.parse::<Targets>().unwrap_or_else(|_| info());
     let (layer_filter, filter) = reload::Layer::new(targets);
-    let layer = fmt::layer().with_writer(writer).with_ansi(is_terminal && config.format == LogFormat::Text);
-    let layer = match config.format {
-        LogFormat::Text => layer.boxed(),
-        // Fields stand beside the message, where queries of log stores expect them.
-        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    let layer = fmt::layer().with_writer(writer);
+    let layer = if is_terminal && config.format == LogFormat::Text {
+        layer.boxed()
+    } else {
+        layer.with_ansi(false).event_format(LineFormat(config.format)).boxed()
     };
     (tracing_subscriber::registry().with(layer.with_filter(layer_filter)), filter)
+}
+
+/// Has this thread log to `writer`, as JSON, until the guard is dropped.
+#[cfg(test)]
+pub(crate) fn capture<W>(writer: W) -> tracing::subscriber::DefaultGuard
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let config = LoggingConfig { format: LogFormat::Json, level: "info".to_owned() };
+    subscriber(&config, false, writer).0.set_default()
 }
 
 #[cfg(test)]
@@ -124,6 +135,56 @@ mod tests {
         assert_eq!(object["message"], "pulled");
         assert_eq!(object["repository.name"], "library/nginx");
         assert_eq!(object["level"], "INFO");
+        assert_eq!(object["target"], "tidegate::telemetry::logging::tests");
+    }
+
+    /// One event with a value of each kind, some of them hostile.
+    fn say_everything() {
+        tracing::warn!(
+            text = "a\"b\n\u{1b}[31m\u{9b}é",
+            shown = %"c\nd\te",
+            debugged = ?"f\"g",
+            count = 7_u64,
+            loss = -7_i64,
+            is_so = true,
+            whole_ms = 6.0,
+            part_ms = 0.25,
+            fine_ms = 12.345,
+            finer = 0.000_1,
+            negative = -1.5,
+            endless = f64::INFINITY,
+            missing = None::<u64>,
+            "{}",
+            "h\u{1b}i"
+        );
+    }
+
+    #[test]
+    fn text_shows_values_as_rust_does_and_nothing_that_breaks_a_line() {
+        let text = log(LogFormat::Text, "info", |_| say_everything());
+        let (_, fields) = text.split_once("tests: ").unwrap();
+        assert_eq!(
+            fields,
+            "h\\u{1b}i text=\"a\\\"b\\n\\u{1b}[31m\\u{9b}é\" shown=c\\nd\\te debugged=\"f\\\"g\" count=7 loss=-7 \
+             is_so=true whole_ms=6.0 part_ms=0.25 fine_ms=12.345 finer=0.0001 negative=-1.5 endless=inf\n"
+        );
+    }
+
+    #[test]
+    fn json_has_values_of_their_types_on_one_line() {
+        let text = log(LogFormat::Json, "info", |_| say_everything());
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.chars().any(char::is_control), "{line}");
+        let mut object: serde_json::Value = serde_json::from_str(line).unwrap();
+        let time = object.as_object_mut().unwrap().remove("timestamp").unwrap();
+        assert_eq!(time.as_str().map(str::len), Some("2026-11-24T11:05:40.123Z".len()));
+        let expected = serde_json::json!({
+            "level": "WARN", "message": "h\u{1b}i", "text": "a\"b\n\u{1b}[31m\u{9b}é", "shown": "c\nd\te",
+            "debugged": "\"f\\\"g\"", "count": 7, "loss": -7, "is_so": true, "whole_ms": 6.0, "part_ms": 0.25,
+            "fine_ms": 12.345, "finer": 0.0001, "negative": -1.5, "endless": null,
+            "target": "tidegate::telemetry::logging::tests",
+        });
+        assert_eq!(object, expected);
     }
 
     #[test]

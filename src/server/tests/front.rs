@@ -222,9 +222,7 @@ impl Write for Log {
 impl Log {
     fn capture(&self) -> tracing::subscriber::DefaultGuard {
         let log = self.clone();
-        let subscriber =
-            tracing_subscriber::fmt().json().with_ansi(false).with_writer(move || log.clone()).finish();
-        tracing::subscriber::set_default(subscriber)
+        crate::telemetry::logging::capture(move || log.clone())
     }
 
     /// The lines of the access log, without what changes with each run.
@@ -232,8 +230,7 @@ impl Log {
         let bytes = self.0.lock().unwrap();
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
-        let lines = lines.filter(|line| line["target"] == "tidegate::access");
-        lines.map(|mut line| line["fields"].take()).collect()
+        lines.filter(|line| line["target"] == "tidegate::access").collect()
     }
 }
 

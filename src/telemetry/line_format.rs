@@ -1,0 +1,250 @@
+//! Lines of the log as text or JSON.
+//!
+//! Every request writes a line, so that a line's cost is a good part of a hit's. The values that requests have
+//! (text, numbers) are copied, where the library's formats put each through the formatter several times; what
+//! they write is the same. Terminals, which want colours, get the library's format.
+
+use std::fmt::{self, Write};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::LogFormat;
+use crate::runtime::Clock;
+
+/// Writes events, one a line, without colours.
+pub(super) struct LineFormat(pub(super) LogFormat);
+
+impl<S, N> FormatEvent<S, N> for LineFormat
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let (time, metadata) = (Clock::system().now().to_rfc3339_millis(), event.metadata());
+        match self.0 {
+            LogFormat::Text => {
+                for part in [time.as_str(), padded(*metadata.level()), metadata.target(), ":"] {
+                    out.write_str(part)?;
+                }
+                let mut fields = TextFields { out, result: Ok(()) };
+                event.record(&mut fields);
+                fields.result?;
+                fields.out.write_char('\n')
+            }
+            LogFormat::Json => {
+                out.write_str("{\"timestamp\":\"")?;
+                out.write_str(time.as_str())?;
+                out.write_str("\",\"level\":\"")?;
+                out.write_str(metadata.level().as_str())?;
+                out.write_char('"')?;
+                let mut fields = JsonFields { out, result: Ok(()) };
+                event.record(&mut fields);
+                fields.result?;
+                let mut out = fields.out;
+                out.write_str(",\"target\":")?;
+                write_json_text(&mut out, metadata.target())?;
+                out.write_str("}\n")
+            }
+        }
+    }
+}
+
+/// The level between its spaces, as wide as any other.
+const fn padded(level: tracing::Level) -> &'static str {
+    match level {
+        tracing::Level::ERROR => " ERROR ",
+        tracing::Level::WARN => "  WARN ",
+        tracing::Level::INFO => "  INFO ",
+        tracing::Level::DEBUG => " DEBUG ",
+        tracing::Level::TRACE => " TRACE ",
+    }
+}
+
+/// The message, then ` name=value` for each field; text in quotes.
+struct TextFields<'w> {
+    out: Writer<'w>,
+    result: fmt::Result,
+}
+
+impl TextFields<'_> {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let out = &mut self.out;
+        let name = || {
+            out.write_char(' ')?;
+            if field.name() != MESSAGE {
+                out.write_str(field.name())?;
+                out.write_char('=')?;
+            }
+            value(out)
+        };
+        if self.result.is_ok() {
+            self.result = name();
+        }
+    }
+}
+
+impl Visit for TextFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_message = field.name() == MESSAGE;
+        self.write(field, |out| {
+            if is_message {
+                Printable(out).write_str(value)
+            } else if is_plain(value) {
+                out.write_char('"')?;
+                out.write_str(value)?;
+                out.write_char('"')
+            } else {
+                write!(out, "{value:?}")
+            }
+        });
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(field, |out| write_number(out, value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, |out| write!(Printable(out), "{value:?}"));
+    }
+}
+
+/// `,"name":value` for each field.
+struct JsonFields<'w> {
+    out: Writer<'w>,
+    result: fmt::Result,
+}
+
+impl JsonFields<'_> {
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let out = &mut self.out;
+        let member = || {
+            out.write_str(",\"")?;
+            // Names of fields are identifiers and dots.
+            out.write_str(field.name())?;
+            out.write_str("\":")?;
+            value(out)
+        };
+        if self.result.is_ok() {
+            self.result = member();
+        }
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field, |out| write_json_text(out, value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field, |out| out.write_str(if value { "true" } else { "false" }));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(
+            field,
+            |out| if value.is_finite() { write_number(out, value) } else { out.write_str("null") },
+        );
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field, |out| {
+            out.write_char('"')?;
+            write!(JsonEscaped(out), "{value:?}")?;
+            out.write_char('"')
+        });
+    }
+}
+
+fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
+    out.write_char('"')?;
+    JsonEscaped(out).write_str(text)?;
+    out.write_char('"')
+}
+
+/// A number as Rust's `{:?}` writes it. Times in milliseconds have three decimals, which are written without
+/// a search for the shortest form.
+fn write_number(out: &mut Writer<'_>, value: f64) -> fmt::Result {
+    let thousandths = (value * 1000.0).round();
+    if !(0.0..1e12).contains(&thousandths) || thousandths / 1000.0 != value || value.is_sign_negative() {
+        return write!(out, "{value:?}");
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was just compared")]
+    let thousandths = thousandths as u64;
+    out.write_str(itoa::Buffer::new().format(thousandths / 1000))?;
+    let rest = thousandths % 1000;
+    let digits =
+        [rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from(b"0123456789"[digit as usize]));
+    out.write_char('.')?;
+    let shown = digits.iter().rposition(|digit| *digit != '0').unwrap_or(0);
+    digits[..=shown].iter().try_for_each(|digit| out.write_char(*digit))
+}
+
+/// Whether text needs no escape, in quotes or as JSON.
+fn is_plain(text: &str) -> bool {
+    all_bytes(text, |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'))
+}
+
+/// Looks at every byte, also behind one that fails: without a branch, many are looked at at once.
+fn all_bytes(text: &str, holds: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |so_far, byte| so_far & holds(byte))
+}
+
+/// Escapes what could break a line, or change a terminal that shows it.
+struct Printable<'a, 'w>(&'a mut Writer<'w>);
+
+impl Write for Printable<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if all_bytes(text, |byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_default())
+            } else {
+                self.0.write_char(character)
+            }
+        })
+    }
+}
+
+/// Escapes for the inside of a JSON string (RFC 8259, section 7).
+struct JsonEscaped<'a, 'w>(&'a mut Writer<'w>);
+
+impl Write for JsonEscaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if is_plain(text) {
+            return self.0.write_str(text);
+        }
+        text.chars().try_for_each(|character| match character {
+            '"' => self.0.write_str("\\\""),
+            '\\' => self.0.write_str("\\\\"),
+            '\n' => self.0.write_str("\\n"),
+            character if character.is_control() => write!(self.0, "\\u{:04x}", u32::from(character)),
+            character => self.0.write_char(character),
+        })
+    }
+}
+
+/// The name of the field that an event's text is in.
+const MESSAGE: &str = "message";
