@@ -186,18 +186,23 @@ fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
 /// a search for the shortest form.
 fn write_number(out: &mut Writer<'_>, value: f64) -> fmt::Result {
     let thousandths = (value * 1000.0).round();
-    if !(0.0..1e12).contains(&thousandths) || thousandths / 1000.0 != value || value.is_sign_negative() {
+    #[expect(
+        clippy::float_cmp,
+        reason = "three decimals write a number only if they are the very same number"
+    )]
+    let is_exact = thousandths / 1000.0 == value && value.is_sign_positive() && thousandths < 1e12;
+    if !is_exact {
         return write!(out, "{value:?}");
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was just compared")]
     let thousandths = thousandths as u64;
     out.write_str(itoa::Buffer::new().format(thousandths / 1000))?;
-    let rest = thousandths % 1000;
-    let digits =
-        [rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from(b"0123456789"[digit as usize]));
     out.write_char('.')?;
-    let shown = digits.iter().rposition(|digit| *digit != '0').unwrap_or(0);
-    digits[..=shown].iter().try_for_each(|digit| out.write_char(*digit))
+    let rest = u32::try_from(thousandths % 1000).unwrap_or_default();
+    let digits =
+        [rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from_digit(digit, 10).unwrap_or('0'));
+    let last = digits.iter().rposition(|digit| *digit != '0').unwrap_or(0);
+    digits[..=last].iter().try_for_each(|digit| out.write_char(*digit))
 }
 
 /// Whether text needs no escape, in quotes or as JSON.

@@ -273,7 +273,7 @@ async fn item_019_upstream_is_asked_with_all_types_and_any() {
         let lines: Vec<_> =
             request.headers.get_all("accept").iter().map(|line| line.to_str().unwrap()).collect();
         let accepted = lines.join(", ");
-        for media_type in crate::content::ALL_TYPES.iter().chain(&["*/*"]) {
+        for media_type in ALL_TYPES.iter().chain(&["*/*"]) {
             assert!(accepted.contains(media_type), "{media_type} in {accepted}");
         }
     }
