@@ -5,6 +5,7 @@
 //! verified here, and nothing is kept but tokens, addresses and connections.
 
 mod answer;
+mod attempt;
 mod body;
 pub mod challenge;
 mod client;
