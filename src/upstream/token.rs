@@ -167,7 +167,8 @@ impl Authorizer {
         if !grant.is_due(now) {
             return Ok(Some(grant));
         }
-        match self.renew(key, grant.scheme().clone(), Some(&grant)).await {
+        // Nobody rejected it.
+        match self.renew(key, grant.scheme().clone(), None).await {
             Ok(next) => Ok(Some(next)),
             Err(_) if !grant.is_expired(now) => Ok(Some(grant)),
             Err(fault) => Err(fault),
