@@ -3,13 +3,16 @@
 //! Every second try happens at most once, so that a confused registry cannot keep a request busy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use super::accounts::Account;
 use super::answer;
+use super::budget::{Budget, Place};
 use super::challenge;
 use super::endpoints::Endpoint;
 use super::error::Fault;
@@ -18,11 +21,17 @@ use super::origin::Origin;
 use super::redirect;
 use super::token::{Grant, Scheme};
 use super::transport::Pool;
+use crate::runtime::Timestamp;
 
 /// One question on its way through one endpoint.
 pub(super) struct Attempt<'a> {
     exchange: &'a Exchange,
     endpoint: &'a Endpoint,
+    /// Who asks.
+    account: &'a Account,
+    budget: &'a Budget,
+    /// When the budget let it through.
+    asked_at: Timestamp,
     ask: &'a Ask<'a>,
     url: Uri,
     origin: Origin,
@@ -34,6 +43,9 @@ pub(super) struct Attempt<'a> {
     renewed: bool,
     /// Whether an expired redirect was taken up anew already.
     resolved_again: bool,
+    /// How long upstream is left alone for what it answered last.
+    held_for: Option<Duration>,
+    stage: Stage,
     /// What was seen of the endpoint itself; redirect targets and token services do not count.
     pub(super) health: Health,
 }
@@ -46,6 +58,15 @@ pub(super) enum Health {
     Failed,
 }
 
+/// What an attempt is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The question.
+    Asking,
+    /// Getting a grant for it.
+    LoggingIn,
+}
+
 /// What comes after an answer.
 enum Step {
     Done(Response<Incoming>),
@@ -53,10 +74,19 @@ enum Step {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(exchange: &'a Exchange, endpoint: &'a Endpoint, ask: &'a Ask<'a>) -> Self {
+    pub(super) fn new(
+        exchange: &'a Exchange,
+        endpoint: &'a Endpoint,
+        (account, budget): (&'a Account, &'a Budget),
+        asked_at: Timestamp,
+        ask: &'a Ask<'a>,
+    ) -> Self {
         Self {
             exchange,
             endpoint,
+            account,
+            budget,
+            asked_at,
             ask,
             url: Uri::default(),
             origin: endpoint.origin().clone(),
@@ -65,6 +95,8 @@ impl<'a> Attempt<'a> {
             is_fresh: false,
             renewed: false,
             resolved_again: false,
+            held_for: None,
+            stage: Stage::Asking,
             health: Health::Unasked,
         }
     }
@@ -77,6 +109,16 @@ impl<'a> Attempt<'a> {
                 Step::Done(response) => return Ok(response),
                 Step::Again => {}
             }
+        }
+    }
+
+    /// Whether another credential may do better where this one met with `fault`.
+    pub(super) fn is_about_account(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Throttled(_) | Fault::LoginRefused | Fault::Credentials(_) => true,
+            // A realm may refuse by 403 what it takes of another.
+            Fault::Forbidden(_) => self.stage == Stage::LoggingIn,
+            _ => false,
         }
     }
 
@@ -99,9 +141,11 @@ impl<'a> Attempt<'a> {
         (self.url, self.origin) = (url, origin);
         // Whether this node is let in shows only who asks for a token anew.
         if is_elsewhere && self.ask.kind != Kind::Base {
-            let authorizer = &self.exchange.authorizer;
+            let authorizer = &self.account.authorizer;
             let key = authorizer.key(&self.origin, self.ask.repository);
+            self.stage = Stage::LoggingIn;
             self.grant = authorizer.current(&key).await?;
+            self.stage = Stage::Asking;
             self.is_fresh = false;
         }
         Ok(())
@@ -142,13 +186,18 @@ impl<'a> Attempt<'a> {
                 _ if is_alive => Health::Answered,
                 _ => Health::Failed,
             };
-            let remaining =
-                answer.as_ref().ok().and_then(|response| answer::find_rate_limit(response.headers()));
-            if let Some(remaining) = remaining {
-                self.exchange.metrics.record_rate_limit(&self.exchange.upstream, remaining);
-            }
+        }
+        if let Ok(response) = &answer {
+            self.observe(response);
         }
         answer
+    }
+
+    fn observe(&mut self, response: &Response<Incoming>) {
+        let place = if self.is_at_endpoint() { Place::Endpoint } else { Place::Elsewhere };
+        let (whom, what) = ((self.endpoint, self.account), (self.ask.cost(), self.asked_at));
+        let change = self.exchange.observe(whom, self.budget, what, place, response);
+        self.held_for = change.hold.map(|(pause, _)| pause);
     }
 
     async fn judge(&mut self, response: Response<Incoming>) -> Result<Step, Fault> {
@@ -162,7 +211,10 @@ impl<'a> Attempt<'a> {
             self.drain(response).await;
             return self.follow(status, location.as_deref()).await;
         }
-        let fault = answer::fault_of(status, headers, self.exchange.clock.now());
+        let fault = match answer::fault_of(status, headers, self.exchange.clock.now()) {
+            Fault::Throttled(told) => Fault::Throttled(self.held_for.or(told)),
+            fault => fault,
+        };
         let challenges =
             if status == StatusCode::UNAUTHORIZED { Some(self.read_challenges(headers)) } else { None };
         self.drain(response).await;
@@ -203,7 +255,7 @@ impl<'a> Attempt<'a> {
     fn suspects_token(&self, status: StatusCode) -> bool {
         let age = self.grant.as_ref().map(|grant| grant.age(self.exchange.clock.now()));
         let is_plain = status == StatusCode::BAD_REQUEST && self.ask.kind != Kind::Referrers;
-        age.is_some_and(|age| is_plain || age >= std::time::Duration::from_secs(30))
+        age.is_some_and(|age| is_plain || age >= Duration::from_secs(30))
     }
 
     async fn follow(&mut self, status: StatusCode, location: Option<&str>) -> Result<Step, Fault> {
@@ -226,7 +278,7 @@ impl<'a> Attempt<'a> {
         if self.ask.kind == Kind::Base {
             // A realm may give tokens for repositories only, as ghcr.io's does.
             let scheme = Scheme::choose(&challenges, None)?;
-            let other = self.exchange.authorizer.find_other_scheme(&self.origin, self.ask.repository);
+            let other = self.account.authorizer.find_other_scheme(&self.origin, self.ask.repository);
             return Some(other.filter(|_| matches!(scheme, Scheme::Bearer(_))).unwrap_or(scheme));
         }
         // Behind a redirect, the repository's name is another.
@@ -245,7 +297,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn authenticate(&mut self, scheme: Scheme) -> Result<Step, Fault> {
-        let authorizer = &self.exchange.authorizer;
+        let authorizer = &self.account.authorizer;
         let repository = if self.ask.kind == Kind::Base { "" } else { self.ask.repository };
         let key = authorizer.key(&self.origin, repository);
         if self.is_fresh {
@@ -253,14 +305,16 @@ impl<'a> Attempt<'a> {
         } else if self.ask.kind == Kind::Base {
             authorizer.forget(&key).await;
         }
+        self.stage = Stage::LoggingIn;
         self.grant = Some(authorizer.renew(&key, scheme, self.grant.as_ref()).await?);
+        self.stage = Stage::Asking;
         self.is_fresh = true;
         Ok(Step::Again)
     }
 
     fn rejection(&self) -> Fault {
         match self.grant.as_ref().map(|grant| grant.scheme()) {
-            Some(Scheme::Basic) => Fault::Forbidden("it rejects this node's credentials".to_owned()),
+            Some(Scheme::Basic) => Fault::LoginRefused,
             _ => Fault::Withheld,
         }
     }

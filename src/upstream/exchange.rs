@@ -1,24 +1,28 @@
 //! One question to an upstream: endpoints in turn, and what becomes of the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::accounts::{Account, Accounts};
 use super::answer::{self, Extent, WantedRange};
 use super::attempt::{Attempt, Health};
 use super::body::{CountedBody, TransferBody};
+use super::budget::{Budget, Change, Cost, Place, Refusal};
 use super::endpoints::{Endpoint, in_order};
 use super::error::Fault;
 use super::guard::Guard;
+use super::hold::News;
 use super::link::Link;
 use super::metrics::UpstreamMetrics;
-use super::token::Authorizer;
+use super::priority::{Priority, Urgency};
+use super::slots::Slot;
 use super::transport::Transport;
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Timestamp};
 
 /// What is asked for; the word is the metrics' label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(super) enum Plan {
 
 /// A question.
 pub(super) struct Ask<'a> {
+    pub(super) urgency: &'a Urgency,
     pub(super) kind: Kind,
     pub(super) method: Method,
     /// For the base: the repository that was refused.
@@ -65,6 +70,16 @@ pub(super) struct Ask<'a> {
     pub(super) accept: Option<HeaderValue>,
     pub(super) range: Option<WantedRange>,
     pub(super) plan: Plan,
+}
+
+impl Ask<'_> {
+    pub(super) fn cost(&self) -> Cost {
+        match self.kind {
+            Kind::Manifest if self.method == Method::GET => Cost::Pull,
+            Kind::Blob => Cost::Blob,
+            _ => Cost::Look,
+        }
+    }
 }
 
 /// An answer that is what was asked for, as far as its head shows.
@@ -88,7 +103,7 @@ pub(super) struct Exchange {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<Transport>,
-    pub(super) authorizer: Authorizer,
+    pub(super) accounts: Accounts,
     pub(super) metrics: UpstreamMetrics,
     pub(super) clock: Clock,
 }
@@ -120,18 +135,128 @@ impl Exchange {
     }
 
     async fn ask_endpoint(&self, endpoint: &Arc<Endpoint>, ask: &Ask<'_>) -> Result<Answer, Fault> {
-        // In this order, so that nobody waits for a slot of an endpoint that is down.
+        // In this order, so that nobody waits for a slot of an endpoint that is down, or wants no request.
         let pass = endpoint.admit()?;
-        let slot = endpoint.acquire_slot(self.transport.timeouts().first_byte).await?;
-        let mut attempt = Attempt::new(self, endpoint, ask);
-        let outcome = attempt.run().await;
+        self.require_budget(endpoint, ask)?;
+        let slot = endpoint.acquire_slot(ask.urgency, self.transport.timeouts().first_byte).await?;
+        let (outcome, health) = self.ask_with_accounts(endpoint, ask).await;
         match &outcome {
-            Err(fault) if attempt.health == Health::Failed => pass.fail(fault),
-            _ if attempt.health == Health::Unasked => drop(pass),
+            Err(fault) if health == Health::Failed => pass.fail(fault),
+            _ if health == Health::Unasked => drop(pass),
             _ => pass.succeed(),
         }
         let response = outcome?;
         self.finish(endpoint, ask, response, slot).await
+    }
+
+    /// Fails where no credential lets the question through.
+    fn require_budget(&self, endpoint: &Endpoint, ask: &Ask<'_>) -> Result<(), Fault> {
+        let (cost, priority) = (ask.cost(), ask.urgency.now());
+        let checks = endpoint.budgets().iter().map(|budget| budget.check(cost, priority));
+        let checks: Result<Vec<Refusal>, ()> = checks.map(|check| check.err().ok_or(())).collect();
+        match checks.ok().and_then(mildest) {
+            Some(refusal) => Err(self.refuse(refusal, priority)),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, priority: Priority) -> Fault {
+        self.metrics.count_refusal(&self.upstream, priority, refusal.as_str());
+        refusal.into_fault(priority)
+    }
+
+    /// Asks an endpoint with one credential after the other, while another may do better.
+    async fn ask_with_accounts(
+        &self,
+        endpoint: &Endpoint,
+        ask: &Ask<'_>,
+    ) -> (Result<Response<Incoming>, Fault>, Health) {
+        let (cost, mut refusals) = (ask.cost(), Vec::new());
+        let mut telling: Option<(Fault, Health)> = None;
+        for (place, account) in self.accounts.in_turn(endpoint.budgets(), cost, ask.urgency.now()) {
+            let Some(budget) = endpoint.budgets().get(place) else { continue };
+            // Again: upstream may have asked for a pause while a slot was waited for.
+            let asked_at = match budget.admit(cost, ask.urgency.now()) {
+                Ok(asked_at) => asked_at,
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    continue;
+                }
+            };
+            let mut attempt = Attempt::new(self, endpoint, (account, budget), asked_at, ask);
+            let fault = match attempt.run().await {
+                Ok(response) => {
+                    self.accounts.note_use(place);
+                    return (Ok(response), attempt.health);
+                }
+                Err(fault) => fault,
+            };
+            if fault == Fault::LoginRefused {
+                self.accounts.note_refusal(place);
+            }
+            if attempt.health == Health::Failed {
+                budget.end_holds(cost, asked_at);
+            }
+            if !attempt.is_about_account(&fault) {
+                return (Err(fault), attempt.health);
+            }
+            telling = match telling {
+                // What may pass is worth more than that a credential is refused.
+                Some(before) if before.0.is_transient() || !fault.is_transient() => Some(before),
+                _ => Some((fault, attempt.health)),
+            };
+        }
+        match (telling, mildest(refusals)) {
+            (Some((fault, health)), None) => (Err(fault), health),
+            (Some((fault, health)), Some(_)) if fault.is_transient() => (Err(fault), health),
+            (told, Some(refusal)) => {
+                let health = told.map_or(Health::Unasked, |(_, health)| health);
+                (Err(self.refuse(refusal, ask.urgency.now())), health)
+            }
+            (None, None) => (Err(Fault::broken("no credential is configured")), Health::Unasked),
+        }
+    }
+
+    /// Has a budget learn from an answer, and tells what that changed.
+    pub(super) fn observe(
+        &self,
+        (endpoint, account): (&Endpoint, &Account),
+        budget: &Budget,
+        (cost, asked_at): (Cost, Timestamp),
+        place: Place,
+        response: &Response<Incoming>,
+    ) -> Change {
+        let change = budget.observe((cost, asked_at), place, response.status(), response.headers());
+        if change.is_told {
+            let sum = |amount: fn(&Budget) -> Option<u64>| {
+                endpoint.budgets().iter().filter_map(amount).fold(0, u64::saturating_add)
+            };
+            self.metrics.record_allowance(&self.upstream, sum(Budget::remaining), sum(Budget::limit));
+        }
+        let (upstream, endpoint, credential) = (&self.upstream, endpoint.base(), account.name());
+        if let Some((pause, news)) = change.hold
+            && news != News::Nothing
+        {
+            self.metrics.count_hold(upstream, "pull");
+            let status = response.status().as_u16();
+            if news == News::Begun {
+                tracing::warn!(
+                    upstream.name = %upstream, upstream.endpoint = endpoint, credential, status, pause_ms = millis(pause),
+                    "upstream throttles, it is left alone for a while"
+                );
+            } else {
+                tracing::debug!(
+                    upstream.name = %upstream, upstream.endpoint = endpoint, credential, status, pause_ms = millis(pause),
+                    "upstream throttles again"
+                );
+            }
+        }
+        if change.is_over_at_last {
+            tracing::info!(
+                upstream.name = %upstream, upstream.endpoint = endpoint, credential, "upstream throttles no more"
+            );
+        }
+        change
     }
 
     /// Checks the head and treats the body by plan.
@@ -140,7 +265,7 @@ impl Exchange {
         endpoint: &Arc<Endpoint>,
         ask: &Ask<'_>,
         response: Response<Incoming>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<Answer, Fault> {
         let (head, body) = response.into_parts();
         if ask.kind == Kind::Referrers && answer::is_web_page(&head.headers) {
@@ -171,4 +296,13 @@ impl Exchange {
         let switch = self.transport.switch().clone();
         CountedBody::new(body, self.transport.timeouts().silence, bytes, switch)
     }
+}
+
+/// That which leaves the most: what is only reserved is there for the more urgent; else that which is over first.
+fn mildest(refusals: Vec<Refusal>) -> Option<Refusal> {
+    refusals.into_iter().min_by_key(|refusal| (matches!(refusal, Refusal::Held(_)), refusal.pause()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

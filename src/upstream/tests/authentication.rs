@@ -42,7 +42,7 @@ fn grant(_: &Seen, number: usize) -> Response<Body> {
 fn trusting(server: &Server, credentials: Credentials) -> (Upstream, Clock) {
     upstream_with(&[server.url("registry.test")], |config| {
         config.trusted_hosts = vec!["auth.registry.test".into()];
-        config.credentials = credentials;
+        config.credentials = vec![credentials];
     })
 }
 
