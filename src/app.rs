@@ -395,6 +395,12 @@ fn condition_of(status: UpstreamStatus) -> Condition {
             "this node is offline for it: only what is kept here is served".to_owned(),
         );
     }
+    if let Some(pause) = status.held_for() {
+        return Condition::Degraded(format!(
+            "it throttles: it is left alone for {} s",
+            pause.as_secs().max(1)
+        ));
+    }
     if status.is_usable() {
         return Condition::Well;
     }

@@ -8,8 +8,8 @@ use super::files::{self, FileKind};
 use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
-    Config, Credentials, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ServerConfig, StorageConfig,
-    Timeouts, TlsConfig, UpstreamConfig, assemble_token, assemble_warm,
+    Config, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ServerConfig, StorageConfig, Timeouts,
+    TlsConfig, UpstreamConfig, assemble_credentials, assemble_token, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -171,7 +171,12 @@ impl Assembly<'_> {
     fn upstream(mut self) -> Option<UpstreamConfig> {
         let table = self.table;
         self.check_name_and_endpoints();
-        let credentials = self.credentials();
+        let credentials = assemble_credentials::assemble(
+            table,
+            &format!("upstream[{}]", self.index),
+            self.directory,
+            self.faults,
+        );
         let ca_file = self.file("ca_file", FileKind::Certificates);
         let duration = |name: &str| table.one(UPSTREAM, name);
         Some(UpstreamConfig {
@@ -250,47 +255,6 @@ impl Assembly<'_> {
             && self.table.many::<String>(UPSTREAM, "allow").is_empty()
         {
             self.fault("allow", "nothing may be pulled", "write at least one glob, such as \"*\"");
-        }
-    }
-
-    /// `None` where a fault says why.
-    fn credentials(&mut self) -> Option<Credentials> {
-        let given = |key: &str| self.table.is_given(UPSTREAM, key);
-        let [username, password, file, helper] =
-            ["username", "password", "password_file", "credential_helper"].map(given);
-        let mut good = true;
-        if password && file {
-            self.fault("password", "password and password_file are both given", "remove one of them");
-            good = false;
-        }
-        if helper && (username || password || file) {
-            let remedy = "remove it, or remove username, password and password_file";
-            self.fault(
-                "credential_helper",
-                "the helper knows user and password, and they are given too",
-                remedy,
-            );
-            good = false;
-        } else if username && !password && !file {
-            self.fault("username", "username is given without a password", "add password_file or password");
-            good = false;
-        } else if (password || file) && !username {
-            let key = if password { "password" } else { "password_file" };
-            self.fault(key, format!("{key} is given without username"), "add username");
-            good = false;
-        }
-        let path = self.file("password_file", FileKind::Secret);
-        if !good {
-            return None;
-        }
-        let username = self.table.one::<String>(UPSTREAM, "username");
-        if let Some(helper) = self.table.one(UPSTREAM, "credential_helper") {
-            return Some(Credentials::Helper { helper });
-        }
-        match (self.table.one(UPSTREAM, "password"), path, username) {
-            (Some(password), _, Some(username)) => Some(Credentials::Password { username, password }),
-            (None, Some(path), Some(username)) => Some(Credentials::PasswordFile { username, path }),
-            _ => Some(Credentials::Anonymous),
         }
     }
 

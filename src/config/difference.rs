@@ -55,7 +55,7 @@ impl Settings {
         let mut changed: Vec<String> = Vec::new();
         for (table, name) in self.upstreams.iter().zip(&old_names) {
             let counterpart = new.upstreams.iter().zip(&new_names).find(|(_, other)| *other == name);
-            if !counterpart.is_some_and(|(other, _)| same_values(table, other, Section::Upstream)) {
+            if !counterpart.is_some_and(|(other, _)| same_upstream(table, other)) {
                 changed.push(format!("upstream.{name}"));
             }
         }
@@ -74,6 +74,14 @@ fn value_of<'a>(table: &'a Table, section: Section, name: &str) -> Option<&'a Va
 
 fn name_of(table: &Table) -> String {
     table.one(Section::Upstream, "name").unwrap_or_default()
+}
+
+fn same_upstream(one: &Table, other: &Table) -> bool {
+    let same_credentials =
+        |(one, other): (&Table, &Table)| same_values(one, other, Section::UpstreamCredentials);
+    same_values(one, other, Section::Upstream)
+        && one.credentials.len() == other.credentials.len()
+        && one.credentials.iter().zip(&other.credentials).all(same_credentials)
 }
 
 fn same_values(one: &Table, other: &Table, section: Section) -> bool {

@@ -60,8 +60,8 @@ impl Reader<'_> {
                 (Some(Section::Upstream), DeValue::Array(elements)) => {
                     self.read_upstreams(elements, &mut settings.upstreams);
                 }
-                (Some(Section::Warm), DeValue::Array(elements)) => {
-                    self.read_tables(Section::Warm, elements, &mut settings.warm);
+                (Some(section @ Section::Warm), DeValue::Array(elements)) => {
+                    self.read_tables(section, section.path(), elements, &mut settings.warm);
                 }
                 (Some(section), _) if section.is_list() => {
                     let path = section.path();
@@ -94,15 +94,22 @@ impl Reader<'_> {
                 Problem::new("there is no upstream", "add one, or leave the key out for the built-in list");
             self.faults.push(&Origin::File { path: self.path.into(), position: None }, "upstream", problem);
         }
-        self.read_tables(Section::Upstream, elements, upstreams);
+        self.read_tables(Section::Upstream, Section::Upstream.path(), elements, upstreams);
     }
 
-    fn read_tables(&mut self, section: Section, elements: &[Spanned<DeValue<'_>>], tables: &mut Vec<Table>) {
+    /// Reads a list of tables that is called `list` in faults.
+    fn read_tables(
+        &mut self,
+        section: Section,
+        list: &str,
+        elements: &[Spanned<DeValue<'_>>],
+        tables: &mut Vec<Table>,
+    ) {
         let name = section.path();
         for (index, element) in elements.iter().enumerate() {
             let origin = self.origin_at(element.span().start);
             let mut table = Table::starting_at(origin);
-            let path = format!("{name}[{index}]");
+            let path = format!("{list}[{index}]");
             if let DeValue::Table(entries) = element.get_ref() {
                 self.read_table(section, &path, entries, &mut table);
                 tables.push(table);
@@ -125,8 +132,22 @@ impl Reader<'_> {
                 self.read_value(key, &key_path, at, value, target);
                 continue;
             }
-            let inner = Section::ALL.into_iter().find(|section| section.path() == key_path);
+            let inner_path = format!("{}.{}", section.path(), name.get_ref());
+            let inner = Section::ALL.into_iter().find(|inner| inner.path() == inner_path);
             match (inner, value.get_ref()) {
+                (Some(inner), DeValue::Array(elements)) if inner.is_list() && !elements.is_empty() => {
+                    self.read_tables(inner, &key_path, elements, &mut target.credentials);
+                }
+                (Some(inner), _) if inner.is_list() => {
+                    let problem = Problem::new(
+                        format!("{} is a list of tables", name.get_ref()),
+                        format!(
+                            "write {} = [{{ username = \"…\", password_file = \"…\" }}], each user a table, or remove it",
+                            name.get_ref()
+                        ),
+                    );
+                    self.fault_at(at, key_path, problem);
+                }
                 (Some(inner), DeValue::Table(table)) => self.read_table(inner, inner.path(), table, target),
                 (Some(inner), _) => {
                     let keys = inner

@@ -84,6 +84,12 @@ fn read_upstream(rest: &str, text: &str, origin: &Origin, upstreams: &mut Vec<Ta
         return faults.push(origin, "upstream", Problem::new("the variable names no upstream", remedy));
     };
     let key = Section::Upstream.keys().find(|key| key.name.to_ascii_uppercase() == name);
+    if name == "CREDENTIALS" {
+        let remedy =
+            "write credentials in the configuration file; USERNAME and PASSWORD_FILE set a single one";
+        let problem = Problem::new("several credentials cannot be set by variables", remedy);
+        return faults.push(origin, "upstream", problem);
+    }
     let Some(key) = key else {
         let names = Section::Upstream.keys().map(|key| key.name.to_ascii_uppercase());
         let remedy = match find_nearest(name, names.clone()) {

@@ -19,12 +19,13 @@ pub(super) enum Section {
     Logging,
     Site,
     Upstream,
+    UpstreamCredentials,
     Warm,
 }
 
 impl Section {
     /// All of them, in the order of the file.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Server,
         Self::ServerTls,
         Self::Storage,
@@ -33,6 +34,7 @@ impl Section {
         Self::Logging,
         Self::Site,
         Self::Upstream,
+        Self::UpstreamCredentials,
         Self::Warm,
     ];
 
@@ -47,13 +49,14 @@ impl Section {
             Self::Logging => "logging",
             Self::Site => "site",
             Self::Upstream => "upstream",
+            Self::UpstreamCredentials => "upstream.credentials",
             Self::Warm => "warm",
         }
     }
 
     /// Whether it is a list of tables: `[[upstream]]`.
     pub(super) const fn is_list(self) -> bool {
-        matches!(self, Self::Upstream | Self::Warm)
+        matches!(self, Self::Upstream | Self::UpstreamCredentials | Self::Warm)
     }
 
     /// Its keys.
@@ -130,7 +133,9 @@ const USE_LOCAL: &str = "remove it: blobs are kept under storage.path";
 const USE_IN_PROCESS: &str = "remove it: events stay in the process";
 
 use Item::{Address, Choice, Count, Flag, Path, Secret, Size, Text, Unsupported, Url};
-use Section::{Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, Warm};
+use Section::{
+    Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, UpstreamCredentials, Warm,
+};
 
 /// Every key, in the order of the file.
 pub(super) static KEYS: &[Key] = &[
@@ -280,6 +285,14 @@ pub(super) static KEYS: &[Key] = &[
     )
     .or("4s"),
     one(Upstream, "max_concurrent_requests", Count(1), "the most requests at once to one endpoint").or("64"),
+    one(UpstreamCredentials, "username", Text(checks::not_empty), "user name, one of several used in turn"),
+    one(UpstreamCredentials, "password", Secret, "password or token of that user"),
+    one(
+        UpstreamCredentials,
+        "password_file",
+        Path,
+        "file that holds the password, read anew when it changes",
+    ),
     list(Warm, "images", Text(checks::image_pattern), "images, or globs over their tags, to have here"),
     list(Warm, "platforms", Text(checks::platform), "platforms; else [[upstream]] or [site] says").or(""),
     one(Warm, "referrers", Flag, "whether signatures and other referrers are fetched, too").or("true"),

@@ -7,6 +7,7 @@
 //! Relative paths are relative to the working directory, wherever they are written.
 
 mod assemble;
+mod assemble_credentials;
 mod assemble_token;
 mod assemble_warm;
 mod builtin;

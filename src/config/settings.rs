@@ -21,7 +21,7 @@ pub(super) enum Value {
     Many(Vec<Scalar>),
 }
 
-/// The values of one table: of all single sections together, or of one upstream.
+/// The values of one table: of all single sections together, of one upstream, or of one of its credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
     settings: BTreeMap<(Section, &'static str), Setting>,
@@ -29,6 +29,8 @@ pub(super) struct Table {
     faulty: BTreeSet<(Section, &'static str)>,
     /// Where the table begins; for upstreams.
     pub(super) origin: Option<Origin>,
+    /// The tables of `credentials`; for upstreams.
+    pub(super) credentials: Vec<Self>,
 }
 
 /// Every value with its origin.

@@ -31,6 +31,7 @@ impl Settings {
         }
         for table in &self.upstreams {
             write_table(&mut text, "[[upstream]]", Section::Upstream, table);
+            write_credentials(&mut text, &table.credentials);
         }
         for table in &self.warm {
             write_table(&mut text, "[[warm]]", Section::Warm, table);
@@ -47,7 +48,15 @@ impl Settings {
         let lists = [(Section::Upstream, &self.upstreams), (Section::Warm, &self.warm)];
         let listed = lists.into_iter().flat_map(|(section, tables)| {
             tables.iter().enumerate().flat_map(move |(index, table)| {
-                table_entries(section, &format!("{}[{index}]", section.path()), table)
+                let path = format!("{}[{index}]", section.path());
+                let inner = table.credentials.iter().enumerate().flat_map({
+                    let path = path.clone();
+                    move |(index, table)| {
+                        let path = format!("{path}.credentials[{index}]");
+                        table_entries(Section::UpstreamCredentials, &path, table)
+                    }
+                });
+                table_entries(section, &path, table).into_iter().chain(inner)
             })
         });
         single.chain(listed).collect()
@@ -94,6 +103,25 @@ fn write_table(text: &mut String, heading: &str, section: Section, table: &Table
     // An empty `[server.tls]` would be read as one that lacks its keys.
     let mark = if is_set { "" } else { "# " };
     let _ = write!(text, "{mark}{heading}\n{lines}");
+}
+
+/// Writes the users of an upstream, one a line, at the end of its table.
+fn write_credentials(text: &mut String, tables: &[Table]) {
+    const SECTION: Section = Section::UpstreamCredentials;
+    if tables.is_empty() {
+        text.push_str("# credentials is not set: several users, used in turn\n");
+        return;
+    }
+    text.push_str("credentials = [\n");
+    for table in tables {
+        let settings = supported(SECTION).filter_map(|key| Some((key.name, table.find(SECTION, key.name)?)));
+        let pairs: Vec<_> =
+            settings.map(|(name, setting)| format!("{name} = {}", setting.value.to_toml())).collect();
+        let origin = table.origin.as_ref().map(ToString::to_string).unwrap_or_default();
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(text, "    {{ {} }},  # {origin}", pairs.join(", "));
+    }
+    text.push_str("]\n");
 }
 
 impl Value {

@@ -1,5 +1,6 @@
 //! Tests of loading as a whole: exact faults, precedence, redaction, reload, the example file.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -63,7 +64,7 @@ fn without_a_file_the_built_in_defaults_apply() {
     assert!(hub.default && hub.library_prefix);
     assert_eq!(hub.endpoints, ["https://registry-1.docker.io"]);
     assert_eq!(hub.aliases, ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"]);
-    assert_eq!(hub.credentials, Credentials::Anonymous);
+    assert_eq!(hub.credentials, [Credentials::Anonymous]);
     assert_eq!(hub.freshness.stale_if_error, Duration::from_hours(30 * 24));
     assert!(
         hub.timeouts.connect + hub.timeouts.first_byte < Duration::from_secs(30),
@@ -271,6 +272,92 @@ fn faults_of_upstreams_have_their_place_and_remedy() {
 }
 
 #[test]
+fn several_credentials_are_given_by_file_and_never_print() {
+    let text = "[[upstream]]\nname = \"a.io\"\ncredentials = [\n  { username = \"one\", password = \"hunter2\" },\n  \
+                { username = \"two\", password_file = \"secret\" },\n]";
+    let directory = directory_with(text);
+    fs::write(directory.path().join("secret"), "hunter3\n").unwrap();
+    let loaded = Config::load(&sources(directory.path(), &[])).unwrap();
+    let path = directory.path().join("secret");
+    let one = Credentials::Password { username: "one".to_owned(), password: Secret::new("hunter2") };
+    let two = Credentials::PasswordFile { username: "two".to_owned(), path };
+    assert_eq!(loaded.config.upstreams[0].credentials, [one, two]);
+    let shown = loaded.settings.to_toml();
+    assert!(
+        shown.contains(
+            r#"credentials = [
+    { username = "one", password = "[redacted]" },  # file tidegate.toml:4
+    { username = "two", password_file = "secret" },  # file tidegate.toml:5
+]
+"#
+        ),
+        "{shown}"
+    );
+    let entries = loaded.settings.entries();
+    let entry = entries.iter().find(|entry| entry.key == "upstream[0].credentials[0].password").unwrap();
+    assert_eq!((&entry.value, &*entry.origin), (&"[redacted]".into(), "file tidegate.toml:4"));
+    assert!(!format!("{loaded:?}{entries:?}{shown}").contains("hunter"));
+    // What is shown can be loaded, and a change is seen.
+    let again = Config::load(&Sources {
+        file: Some(write_beside(directory.path(), &shown)),
+        ..sources(directory.path(), &[])
+    });
+    let again = again.unwrap().settings;
+    assert_eq!(again.to_toml().lines().count(), shown.lines().count());
+    assert_eq!(loaded.settings.difference(&again).live, ["upstream.a.io"], "the password is another");
+}
+
+fn write_beside(directory: &Path, text: &str) -> std::path::PathBuf {
+    let path = directory.join("shown.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn faults_of_several_credentials_have_their_place_and_remedy() {
+    for (keys, expected) in [
+        (
+            "username = \"u\"\npassword = \"hunter2\"\ncredentials = [{ username = \"v\", password = \"hunter3\" }]",
+            "tidegate.toml:3:1: upstream[0].username: username and credentials are both given\n    remedy: move this user into credentials, or remove credentials\n\
+             tidegate.toml:4:1: upstream[0].password: password and credentials are both given\n    remedy: move this user into credentials, or remove credentials",
+        ),
+        (
+            "credentials = [\n{ username = \"v\" },\n{ password = \"hunter3\" },\n{ },\n{ username = \"w\", password_file = \"none\" }]",
+            "tidegate.toml:4:3: upstream[0].credentials[0].username: username is given without a password\n    remedy: add password_file or password\n\
+             tidegate.toml:5:3: upstream[0].credentials[1].password: password is given without username\n    remedy: add username\n\
+             tidegate.toml:6:1: upstream[0].credentials[2].username: the user has no name\n    remedy: add username and password_file\n\
+             tidegate.toml:7:19: upstream[0].credentials[3].password_file: \"none\" cannot be read: No such file or directory (os error 2)\n    remedy: name a readable file; relative paths begin at the working directory",
+        ),
+        (
+            "credentials = [{ user = \"v\", password = \"hunter3\" }]",
+            "tidegate.toml:3:18: upstream[0].credentials[0].user: unknown key\n    remedy: did you mean username (user name, one of several used in turn)?\n\
+             tidegate.toml:3:30: upstream[0].credentials[0].password: password is given without username\n    remedy: add username",
+        ),
+        (
+            "credentials = []",
+            "tidegate.toml:3:1: upstream[0].credentials: credentials is a list of tables\n    remedy: write credentials = [{ username = \"…\", password_file = \"…\" }], each user a table, or remove it",
+        ),
+        (
+            "credentials = \"me\"",
+            "tidegate.toml:3:1: upstream[0].credentials: credentials is a list of tables\n    remedy: write credentials = [{ username = \"…\", password_file = \"…\" }], each user a table, or remove it",
+        ),
+        (
+            "credentials = [\"me\"]",
+            "tidegate.toml:3:16: upstream[0].credentials[0]: each upstream.credentials is a table\n    remedy: write [[upstream.credentials]] and its keys below",
+        ),
+    ] {
+        let faults = faults_of(&format!("[[upstream]]\nname = \"a.io\"\n{keys}"), &[]);
+        assert_eq!(faults, expected, "{keys}");
+    }
+    let variables = [("TIDEGATE_UPSTREAM__DOCKER_IO__CREDENTIALS", "me")];
+    assert_eq!(
+        faults_of("", &variables),
+        "environment TIDEGATE_UPSTREAM__DOCKER_IO__CREDENTIALS: upstream: several credentials cannot be set by variables
+    remedy: write credentials in the configuration file; USERNAME and PASSWORD_FILE set a single one"
+    );
+}
+
+#[test]
 fn a_certificate_without_its_key_is_a_fault() {
     let text = "[server.tls]\ncertificate = \"none.pem\"";
     assert_eq!(
@@ -364,7 +451,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     assert_eq!(config.server.admin_listen, "127.0.0.1:5".parse().unwrap());
     assert_eq!(config.storage.max_size_bytes, 20 << 30);
     let credentials = Credentials::Password { username: "me".to_owned(), password: Secret::new("hunter2") };
-    assert_eq!(config.upstreams[0].credentials, credentials);
+    assert_eq!(config.upstreams[0].credentials, [credentials]);
     assert_eq!(config.upstreams[1].deny, ["evil/*", "bad/*"]);
     assert_eq!((config.upstreams.len(), config.upstreams[7].name.as_str()), (8, "corp.example:5000"));
     let origin = |key: &str| settings.entries().into_iter().find(|entry| entry.key == key).unwrap().origin;
@@ -516,6 +603,7 @@ first_byte_timeout = "20s"  # default
 silence_timeout = "30s"  # default
 miss_timeout = "4s"  # default
 max_concurrent_requests = 64  # default
+# credentials is not set: several users, used in turn
 "#
     );
     assert_eq!(load(&shown, &[]).unwrap().settings.to_toml().lines().count(), shown.lines().count());
@@ -586,6 +674,11 @@ fn the_example_file_names_exactly_the_known_keys() {
         for (name, value) in table {
             match value.as_table() {
                 Some(inner) => named.extend(inner.keys().map(|key| format!("{section}.{name}.{key}"))),
+                None if value.as_array().is_some_and(|list| list.iter().any(toml::Value::is_table)) => {
+                    let tables = value.as_array().unwrap().iter().filter_map(|element| element.as_table());
+                    let keys: BTreeSet<_> = tables.flat_map(|table| table.keys()).collect();
+                    named.extend(keys.iter().map(|key| format!("{section}.{name}.{key}")));
+                }
                 None => named.push(format!("{section}.{name}")),
             }
         }
@@ -604,7 +697,7 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     assert!(as_it_is.settings.difference(&defaults.settings).is_empty());
     // Two ways to give a password and a time are shown; only one of each may be in effect.
     let directory = directory_with(&uncommented(|name| {
-        ["admin_token", "password", "credential_helper", "daily"].contains(&name)
+        ["admin_token", "password", "credential_helper", "credentials", "daily"].contains(&name)
     }));
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for (name, text) in [

@@ -27,8 +27,8 @@ pub struct UpstreamConfig {
     pub platforms: Vec<Platform>,
     /// What is fetched before clients ask for it.
     pub prefetch: Prefetch,
-    /// How this node identifies itself.
-    pub credentials: Credentials,
+    /// How this node identifies itself: in several ways, used in turn; never none.
+    pub credentials: Vec<Credentials>,
     /// PEM file with further certificate authorities.
     pub ca_file: Option<PathBuf>,
     /// Further hosts (`host` or `host:port`) that may receive credentials or redirects.

@@ -13,7 +13,7 @@ use crate::metadata::{
     AccessProof, ContentKind, ContentRecord, ObservedTag, PullRecord, Segment, TagObservation,
 };
 use crate::oci::{AcceptClass, Algorithm, Descriptor, Digest, Manifest, MediaType, Reference, Tag};
-use crate::upstream::{FetchedManifest, UpstreamError};
+use crate::upstream::{FetchedManifest, UpstreamError, Urgency};
 
 /// Manifests up to this many bytes are hashed and parsed in well under half a millisecond.
 const SHORT_BYTES: usize = 64 * 1024;
@@ -82,11 +82,12 @@ pub(super) async fn read_stored(core: &Core, digest: &Digest) -> Result<Option<S
 /// Fetches a manifest, verifies it, keeps it, and records what it proves.
 pub(super) async fn fetch(
     core: &Core,
+    urgency: &Urgency,
     repository: &Repository,
     reference: &Reference,
     class: &AcceptClass,
 ) -> Result<Acquired, UpstreamError> {
-    let fetched = repository.upstream.fetch_manifest(repository.name(), reference, class).await?;
+    let fetched = repository.upstream.fetch_manifest(urgency, repository.name(), reference, class).await?;
     let (fetched, view, identity) = examine(core, reference, fetched).await;
     let identity = identity.map_err(|reason| {
         core.metrics.integrity_failure("manifest");

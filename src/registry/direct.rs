@@ -16,7 +16,7 @@ use super::repository::Repository;
 use super::transfer::Transfer;
 use crate::blobs::{BlobError, BlobFile};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::upstream::{TransferBody, UpstreamError};
+use crate::upstream::{TransferBody, UpstreamError, Urgency};
 
 /// How much of a file is hashed at once, in bytes: no longer than a task may keep its thread.
 const HASH_CHUNK: u64 = 128 * 1024;
@@ -78,8 +78,8 @@ impl Direct {
         size_bytes: Option<u64>,
         (position, hasher): (u64, Hasher),
     ) -> Result<Self, UpstreamError> {
-        let transfer =
-            Transfer::open(&repository.upstream, repository.name(), digest, position, size_bytes).await?;
+        let source = (&repository.upstream, repository.name());
+        let transfer = Transfer::open(Urgency::CLIENT, source, digest, position, size_bytes).await?;
         Ok(Self {
             core: Arc::clone(core),
             upstream: repository.upstream.config().name.clone(),
@@ -194,7 +194,8 @@ impl Passing {
         size_bytes: u64,
     ) -> Result<Self, UpstreamError> {
         let missing_bytes = range.end - range.start;
-        let transfer = repository.upstream.open_blob_range(repository.name(), digest, range).await?;
+        let (urgency, name) = (Urgency::CLIENT, repository.name());
+        let transfer = repository.upstream.open_blob_range(&urgency, name, digest, range).await?;
         let upstream = repository.upstream.config().name.clone();
         if transfer.total_bytes.is_some_and(|total| total != size_bytes) {
             let reason = "the blob has another size than expected".to_owned();

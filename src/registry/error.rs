@@ -135,6 +135,9 @@ impl RegistryError {
             UpstreamError::Throttled { retry_after, .. } => {
                 Self::Throttled { retry_after: *retry_after, source: error }
             }
+            UpstreamError::Reserved { retry_after, .. } => {
+                Self::Throttled { retry_after: Some(*retry_after), source: error }
+            }
             UpstreamError::Broken { .. } => Self::UpstreamBroken(error),
             UpstreamError::Unreachable { .. } => Self::UpstreamUnreachable(error),
             UpstreamError::Offline { .. } => Self::Offline { missing: missing(), source: error },

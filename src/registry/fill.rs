@@ -24,7 +24,7 @@ use super::transfer::Transfer;
 use crate::blobs::{BlobError, BlobFile, FillFile, MemoryShare, Parts};
 use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
 use crate::oci::Digest;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Priority, UpstreamError, Urgency};
 
 /// How many bytes at the end wait for the digest.
 pub(super) const HELD_BACK: u64 = 32 * 1024;
@@ -149,6 +149,10 @@ impl Fills {
             Arc::new(Fill { repository: repository.id.clone(), progress: receiver, hurry: hurry.clone() });
         fills.insert(*digest, Arc::clone(&fill));
         drop(fills);
+        let urgency = match errand {
+            Errand::Client => Urgency::CLIENT,
+            Errand::Ahead(_) => Urgency::until_hurried(Priority::Ahead, hurry.clone()),
+        };
         let run = Run {
             core: Arc::clone(core),
             repository: repository.clone(),
@@ -159,6 +163,7 @@ impl Fills {
                 Errand::Ahead(pace) => pace.clone(),
             },
             hurry,
+            urgency,
         };
         let shutdown = core.tasks.shutdown_token().clone();
         core.tasks.spawn(async move {
@@ -255,6 +260,7 @@ struct Run {
     progress: Arc<watch::Sender<Progress>>,
     pace: Option<Arc<Pace>>,
     hurry: CancellationToken,
+    urgency: Urgency,
 }
 
 impl Run {
@@ -284,10 +290,10 @@ impl Run {
             return Ok(None);
         }
         let expected = self.progress.borrow().size_bytes;
-        let transfer =
-            Transfer::open(&self.repository.upstream, self.repository.name(), &self.digest, 0, expected)
-                .await
-                .map_err(FillFailure::Upstream)?;
+        let source = (&self.repository.upstream, self.repository.name());
+        let transfer = Transfer::open(self.urgency.clone(), source, &self.digest, 0, expected)
+            .await
+            .map_err(FillFailure::Upstream)?;
         let size_bytes = transfer.total_bytes();
         if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
             return Err(FillFailure::TooLarge);
@@ -435,6 +441,12 @@ impl Run {
             FillFailure::Upstream(error @ UpstreamError::Offline { .. }) => {
                 tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill ends");
             }
+            // Told when upstream asked for it, and not with each question that is not asked.
+            FillFailure::Upstream(
+                error @ (UpstreamError::Throttled { .. } | UpstreamError::Reserved { .. }),
+            ) => {
+                tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill waits for upstream's limit");
+            }
             FillFailure::Upstream(error) if error.is_transient() => {
                 tracing::warn!(repository.name = %repository, blob.digest = %digest, error = %error, "fill failed");
             }
@@ -476,6 +488,11 @@ impl FillFailure {
 
     /// Whether it says nothing against upstream, so that readers can go on without the disk.
     pub(super) const fn leaves_upstream(&self) -> bool {
-        matches!(self, Self::Disk(_) | Self::TooLarge)
+        matches!(self, Self::Disk(_) | Self::TooLarge) || self.was_spared()
+    }
+
+    /// Whether upstream was not asked, for the sake of those who are more urgent, such as clients.
+    pub(super) const fn was_spared(&self) -> bool {
+        matches!(self, Self::Upstream(UpstreamError::Reserved { .. }))
     }
 }

@@ -13,6 +13,7 @@ use super::freshness::{Verdict, judge};
 use super::memory::Question;
 use super::patience;
 use super::referrers;
+use super::together;
 use super::{
     CacheResult, ReferrerList, RegistryError, Repository, RepositoryList, Served, StaleCause, Staleness,
     TagList,
@@ -21,7 +22,7 @@ use crate::auth::{RequestContext, policy};
 use crate::metadata::{Listing, ListingKind};
 use crate::oci::{Digest, Manifest, NextPage, Tag};
 use crate::runtime::{Joined, Timestamp};
-use crate::upstream::UpstreamError;
+use crate::upstream::{Priority, UpstreamError, Urgency};
 
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Arc<Page>, UpstreamError>;
@@ -59,7 +60,7 @@ pub(super) async fn tags(
     let endpoints = &repository.upstream.config().endpoints;
     let hosts: Vec<_> = endpoints.iter().filter_map(|endpoint| endpoint.host()).collect();
     let query = clamp_page(&hosts, query);
-    let lookup = Lookup::new(core, repository, Subject::Tags, query);
+    let lookup = Lookup::new(core, context, repository, Subject::Tags, query);
     let (page, served) = match lookup.find().await {
         Ok(found) => found,
         Err(error) if error.is_transient() => match observed_tags(&lookup, &error).await {
@@ -83,7 +84,7 @@ pub(super) async fn referrers(
     query: &[(String, String)],
 ) -> Result<ReferrerList, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
-    let lookup = Lookup::new(core, repository, Subject::Referrers(*digest), query.to_vec());
+    let lookup = Lookup::new(core, context, repository, Subject::Referrers(*digest), query.to_vec());
     match lookup.find().await {
         Ok((page, served)) => match &page.content {
             Content::Referrers { index, filtered } => Ok(ReferrerList {
@@ -144,6 +145,8 @@ enum Kept {
 #[derive(Clone)]
 struct Lookup {
     core: Arc<Core>,
+    /// How urgent it is where nothing is kept.
+    priority: Priority,
     repository: Repository,
     subject: Subject,
     query: Vec<(String, String)>,
@@ -152,11 +155,13 @@ struct Lookup {
 impl Lookup {
     fn new(
         core: &Arc<Core>,
+        context: &RequestContext,
         repository: &Repository,
         subject: Subject,
         query: Vec<(String, String)>,
     ) -> Self {
-        Self { core: Arc::clone(core), repository: repository.clone(), subject, query }
+        let priority = patience::priority_of(context);
+        Self { core: Arc::clone(core), priority, repository: repository.clone(), subject, query }
     }
 
     /// Finds a page: kept and fresh, from upstream, or kept and stale.
@@ -237,35 +242,41 @@ impl Lookup {
         {
             return Err(error);
         }
-        let (core, repository) = (Arc::clone(&self.core), self.repository.clone());
-        let (subject, query, kind, key) = (self.subject.clone(), self.query.clone(), self.kind(), self.key());
-        let flight_key = (question.clone(), key.clone());
-        let run = move || async move {
-            let mut fetched = fetch(&repository, &subject, &query).await;
-            if let (Kept::Page, Err(error)) = (kept, &fetched) {
-                fetched = Err(repository.upstream.weigh_refusal(repository.name(), error.clone()).await);
-            }
-            match &fetched {
-                Ok(page) => {
-                    keep(&core, &repository, kind, &key, page).await;
-                    core.memory.forget_failure(&question).await;
-                }
-                Err(UpstreamError::Offline { .. }) => {}
-                Err(error) => {
-                    let negative_for = repository.upstream.config().freshness.negative_for;
-                    core.memory.remember_failure(question, error.clone(), negative_for).await;
-                }
-            }
-            fetched.map(Arc::new)
+        let priority = match kept {
+            Kept::Nothing => self.priority,
+            Kept::Page => self.priority.max(Priority::Revalidation),
         };
-        match self.core.listing_flights.run(flight_key, run).await {
-            Some(Joined::Led(answer)) => answer.map(Joined::Led),
-            Some(Joined::Followed(answer)) => answer.map(Joined::Followed),
-            None => Err(UpstreamError::Broken {
-                upstream: self.repository.upstream.config().name.clone(),
-                reason: "asking it ended in an internal fault".to_owned(),
-            }),
+        let run = || {
+            let lookup = self.clone();
+            async move { lookup.ask_upstream(kept, priority).await }
+        };
+        let key = (question, self.key());
+        let upstream = &self.repository.id.upstream;
+        together::ask(&self.core.listing_flights, key, upstream, priority, run).await
+    }
+
+    async fn ask_upstream(&self, kept: Kept, priority: Priority) -> Answer {
+        let (core, repository, urgency) = (&self.core, &self.repository, Urgency::fixed(priority));
+        let mut fetched = fetch(&urgency, repository, &self.subject, &self.query).await;
+        if let (Kept::Page, Err(error)) = (kept, &fetched) {
+            let weighed = repository.upstream.weigh_refusal(&urgency, repository.name(), error.clone()).await;
+            fetched = Err(weighed);
         }
+        match &fetched {
+            Ok(page) => {
+                keep(core, repository, self.kind(), &self.key(), page).await;
+                core.memory.forget_failure(&self.question()).await;
+            }
+            // Known without asking; clients that ask the same may be let through.
+            Err(
+                UpstreamError::Offline { .. } | UpstreamError::Reserved { priority: Priority::Ahead, .. },
+            ) => {}
+            Err(error) => {
+                let negative_for = repository.upstream.config().freshness.negative_for;
+                core.memory.remember_failure(self.question(), error.clone(), negative_for).await;
+            }
+        }
+        fetched.map(Arc::new)
     }
 
     fn question(&self) -> Question {
@@ -293,6 +304,7 @@ impl Lookup {
 }
 
 async fn fetch(
+    urgency: &Urgency,
     repository: &Repository,
     subject: &Subject,
     query: &[(String, String)],
@@ -300,11 +312,11 @@ async fn fetch(
     let next = |next: Option<NextPage>| next.map(|next| next.query);
     match subject {
         Subject::Tags => {
-            let page = repository.upstream.fetch_tags(repository.name(), query).await?;
+            let page = repository.upstream.fetch_tags(urgency, repository.name(), query).await?;
             Ok(Page { content: Content::Tags(page.tags), next: next(page.next) })
         }
         Subject::Referrers(digest) => {
-            let page = repository.upstream.fetch_referrers(repository.name(), digest, query).await?;
+            let page = repository.upstream.fetch_referrers(urgency, repository.name(), digest, query).await?;
             let index = String::from_utf8(page.body.into()).map_err(|_not_text| UpstreamError::Broken {
                 upstream: repository.upstream.config().name.clone(),
                 reason: "the list of referrers is not UTF-8".to_owned(),

@@ -30,6 +30,7 @@ mod referrers;
 pub mod repository;
 mod served;
 mod stored;
+mod together;
 mod transfer;
 mod upkeep;
 mod warm;

@@ -1,13 +1,19 @@
-//! How long clients wait for upstream. What they wait for goes on without them.
+//! How urgent questions are, and how long clients wait for upstream. What they wait for goes on without them.
 
 use std::future::Future;
 use std::time::Duration;
 
 use super::repository::Repository;
-use crate::upstream::UpstreamError;
+use crate::auth::{Actor, RequestContext};
+use crate::upstream::{Priority, UpstreamError};
 
 /// How long a client waits for upstream while there is an answer that may be served stale.
 const WITH_AN_ANSWER: Duration = Duration::from_millis(1500);
+
+/// How urgent it is to get what is not here.
+pub(super) fn priority_of(context: &RequestContext) -> Priority {
+    if context.actor == Actor::System { Priority::Ahead } else { Priority::Client }
+}
 
 /// Waits for an upstream that has what nobody has here; `miss_timeout` at most, so that clients try
 /// elsewhere in good time.

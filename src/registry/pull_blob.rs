@@ -15,7 +15,7 @@ use crate::auth::{RequestContext, policy};
 use crate::blobs::BlobFile;
 use crate::metadata::{AccessProof, ContentKind, RepositoryId};
 use crate::oci::{Digest, RangeSet};
-use crate::upstream::{Link, UpstreamError};
+use crate::upstream::{Link, UpstreamError, Urgency};
 
 /// A range that ends within this many bytes from where the fill stands is worth waiting for.
 const SOON: u64 = 16 * 1024 * 1024;
@@ -157,6 +157,8 @@ impl<'a> Request<'a> {
             let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
             match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
                 Ok(progress) => return self.open_filling(fill, started, progress).await,
+                // It was nobody's yet, and not urgent enough to be asked for.
+                Err(failure) if failure.was_spared() => {}
                 Err(failure) if failure.leaves_upstream() => break,
                 Err(failure) if is_own => {
                     if let FillFailure::Upstream(error) = &failure {
@@ -210,7 +212,8 @@ impl<'a> Request<'a> {
         self.require_no_failure().await?;
         let (core, repository, digest) = (Arc::clone(self.core), self.repository.clone(), self.digest);
         let probe = move || async move {
-            let size_bytes = repository.upstream.probe_blob(repository.name(), &digest).await?;
+            let size_bytes =
+                repository.upstream.probe_blob(&Urgency::CLIENT, repository.name(), &digest).await?;
             let proof = AccessProof { digest, kind: ContentKind::Blob, size_bytes, media_type: None };
             core.record_proofs(&repository.id, vec![proof]).await;
             Ok(size_bytes)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::oci::{Digest, RepositoryName};
 use crate::runtime::Backoff;
-use crate::upstream::{TransferBody, Upstream, UpstreamError};
+use crate::upstream::{TransferBody, Upstream, UpstreamError, Urgency};
 
 /// How many breaks without progress in between end a transfer.
 const MAX_BREAKS: u32 = 5;
@@ -15,12 +15,14 @@ const MAX_BREAKS: u32 = 5;
 /// What counts as progress between two breaks, in bytes.
 const PROGRESS: u64 = 64 * 1024;
 
-/// The longest pause that a throttling upstream is granted in mid-transfer.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause that a throttling upstream is granted in mid-transfer. Where it wants a longer one, there is no sense
+/// in asking before.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Bytes of one blob from one repository, from a position to the end. A break is mended by asking for
 /// the rest (`Range`), at another endpoint where there is one; the reader only sees a pause.
 pub(super) struct Transfer {
+    urgency: Urgency,
     upstream: Arc<Upstream>,
     name: RepositoryName,
     digest: Digest,
@@ -40,13 +42,14 @@ impl Transfer {
     /// Asks upstream for the blob from `position` on. `expected_bytes` is the size that a manifest
     /// states: a different one upstream is an error.
     pub(super) async fn open(
-        upstream: &Arc<Upstream>,
-        name: &RepositoryName,
+        urgency: Urgency,
+        (upstream, name): (&Arc<Upstream>, &RepositoryName),
         digest: &Digest,
         position: u64,
         expected_bytes: Option<u64>,
     ) -> Result<Self, UpstreamError> {
         let mut transfer = Self {
+            urgency,
             upstream: Arc::clone(upstream),
             name: name.clone(),
             digest: *digest,
@@ -109,7 +112,8 @@ impl Transfer {
             // Everything has come; there is no range that could be asked for.
             return Ok(());
         }
-        let transfer = self.upstream.open_blob(&self.name, &self.digest, self.position).await?;
+        let transfer =
+            self.upstream.open_blob(&self.urgency, &self.name, &self.digest, self.position).await?;
         match (self.total_bytes, transfer.total_bytes) {
             (Some(expected), Some(found)) if expected != found => {
                 return Err(self.broken(&format!("the blob has {found} bytes where {expected} are expected")));
@@ -146,14 +150,16 @@ impl Transfer {
         }
         self.position_at_break = self.position;
         self.breaks += 1;
-        let is_over = matches!(error, UpstreamError::Offline { .. }) || !error.is_transient();
+        let asked = match &error {
+            UpstreamError::Throttled { retry_after, .. } => retry_after.unwrap_or_default(),
+            UpstreamError::Reserved { retry_after, .. } => *retry_after,
+            _ => Duration::ZERO,
+        };
+        let is_over =
+            matches!(error, UpstreamError::Offline { .. }) || !error.is_transient() || asked > MAX_PAUSE;
         if is_over || self.breaks > MAX_BREAKS {
             return Err(error);
         }
-        let asked = match &error {
-            UpstreamError::Throttled { retry_after, .. } => retry_after.unwrap_or_default().min(MAX_PAUSE),
-            _ => Duration::ZERO,
-        };
         tracing::info!(
             upstream.name = %self.upstream.config().name,
             repository.name = %self.name,

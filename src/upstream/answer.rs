@@ -10,6 +10,7 @@ use http::{StatusCode, response};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::Fault;
+use super::hold::LONGEST;
 use crate::oci::ContentRange;
 use crate::runtime::Timestamp;
 
@@ -113,7 +114,7 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'
     if lines.next().is_some() { None } else { line.to_str().ok() }
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3), one hour at most.
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3); what is neither says nothing.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let value = single(headers, &RETRY_AFTER)?.trim();
     let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -122,13 +123,17 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
         let date = httpdate::parse_http_date(value).ok()?;
         date.duration_since(now.to_system_time()).unwrap_or_default()
     };
-    Some(wait.min(MAX_RETRY_AFTER))
+    Some(wait.min(LONGEST))
 }
 
-/// `ratelimit-remaining: 99;w=21600`, as Docker Hub sends it.
-pub(super) fn find_rate_limit(headers: &HeaderMap) -> Option<i64> {
-    let value = headers.get("ratelimit-remaining")?.to_str().ok()?;
-    value.split(';').next()?.trim().parse().ok()
+/// The time until a limit starts anew: some say in how many seconds, some at which second or millisecond of Unix time.
+pub(super) fn time_until_reset(number: u64, now: Timestamp) -> Duration {
+    const FIRST_SECOND: u64 = 1_000_000_000;
+    match number {
+        ..FIRST_SECOND => Duration::from_secs(number),
+        FIRST_SECOND..1_000_000_000_000 => Timestamp::from_millis(number * 1000).since(now),
+        _ => Timestamp::from_millis(number).since(now),
+    }
 }
 
 /// Percent-encodes a text for a query, so that it stays one value.
@@ -145,8 +150,6 @@ const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'/')
     .remove(b',');
-
-const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests {
@@ -181,10 +184,10 @@ mod tests {
         for (value, expected) in [
             ("0", Some(0)),
             ("120", Some(120)),
-            ("99999999999999999999999", Some(3600)),
+            ("99999999999999999999999", Some(900)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(3600)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(900)),
             ("soon", None),
             ("-1", None),
             ("", None),
@@ -243,8 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn docker_hub_says_how_many_pulls_are_left() {
-        assert_eq!(find_rate_limit(&headers(&[("ratelimit-remaining", "76;w=21600")])), Some(76));
-        assert_eq!(find_rate_limit(&headers(&[("ratelimit-remaining", "many")])), None);
+    fn a_reset_is_a_span_or_a_moment() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        for (number, seconds) in
+            [(0, 0), (90, 90), (1_800_000_007, 7), (1_800_000_007_000, 7), (1_700_000_000, 0)]
+        {
+            assert_eq!(time_until_reset(number, now).as_secs(), seconds, "{number}");
+        }
     }
 }

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
 use super::UpstreamError;
 use super::endpoints::Endpoint;
 use super::error::{Fault, chain};
 use super::link::Switch;
+use super::slots::Slot;
 
 /// The bytes of a transfer: ends with `None`, or with the error that cut it.
 ///
@@ -26,7 +26,7 @@ pub struct TransferBody {
     /// Told when the transfer fails, so that the next one goes elsewhere first.
     endpoint: Arc<Endpoint>,
     /// The slot at the endpoint, taken for as long as bytes come.
-    slot: Option<OwnedSemaphorePermit>,
+    slot: Option<Slot>,
     ended: bool,
 }
 
@@ -36,7 +36,7 @@ impl TransferBody {
         body: CountedBody,
         length: Option<u64>,
         endpoint: Arc<Endpoint>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Self {
         Self { upstream, body, remaining: length, endpoint, slot: Some(slot), ended: false }
     }

@@ -1,4 +1,5 @@
-//! The questions that the rest of the program asks, in the words of the distribution specification.
+//! The questions that the rest of the program asks, in the words of the distribution specification. Each says first how
+//! urgent it is.
 
 use std::ops::Range;
 
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use super::answer::{self, WantedRange, encode};
 use super::error::{Fault, printable};
 use super::exchange::{Answer, AnswerBody, Ask, Kind, Plan};
+use super::priority::Urgency;
 use super::{
     BlobTransfer, FetchedManifest, ManifestHead, ReferrersPage, TagsPage, TransferBody, Upstream,
     UpstreamError,
@@ -23,11 +25,12 @@ impl Upstream {
     /// at any point.
     pub async fn head_manifest(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         reference: &Reference,
         class: &AcceptClass,
     ) -> Result<ManifestHead, UpstreamError> {
-        let mut ask = ask_manifest(repository, reference, class);
+        let mut ask = ask_manifest(urgency, repository, reference, class);
         ask.method = Method::HEAD;
         let mut answer = self.exchange.ask(&ask).await;
         if matches!(&answer, Err(Fault::Status(405 | 501))) {
@@ -42,11 +45,12 @@ impl Upstream {
     /// May be dropped at any point.
     pub async fn fetch_manifest(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         reference: &Reference,
         class: &AcceptClass,
     ) -> Result<FetchedManifest, UpstreamError> {
-        let mut ask = ask_manifest(repository, reference, class);
+        let mut ask = ask_manifest(urgency, repository, reference, class);
         ask.plan = Plan::Read(MAX_MANIFEST_BYTES);
         let answer = self.exchange.ask(&ask).await.map_err(|fault| self.fail(fault))?;
         let head = read_head(&answer.headers);
@@ -59,12 +63,13 @@ impl Upstream {
     /// May be dropped at any point; dropping the body ends the transfer.
     pub async fn open_blob(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         digest: &Digest,
         offset: u64,
     ) -> Result<BlobTransfer, UpstreamError> {
         let range = (offset > 0).then_some(WantedRange { start: offset, end: None });
-        let answer = self.ask_blob(repository, digest, range, Plan::Stream).await;
+        let answer = self.ask_blob(urgency, repository, digest, range, Plan::Stream).await;
         answer.and_then(transfer).map_err(|fault| self.fail(fault))
     }
 
@@ -74,6 +79,7 @@ impl Upstream {
     /// May be dropped at any point; dropping the body ends the transfer.
     pub async fn open_blob_range(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         digest: &Digest,
         range: Range<u64>,
@@ -82,7 +88,7 @@ impl Upstream {
             return Err(self.fail(Fault::broken("an empty range cannot be asked for")));
         }
         let wanted = WantedRange { start: range.start, end: Some(range.end) };
-        let answer = self.ask_blob(repository, digest, Some(wanted), Plan::Stream).await;
+        let answer = self.ask_blob(urgency, repository, digest, Some(wanted), Plan::Stream).await;
         let answer = answer.map_err(|fault| self.fail(fault))?;
         if answer.status != StatusCode::PARTIAL_CONTENT {
             return Err(self.fail(Fault::broken("it ignores ranges")));
@@ -96,11 +102,12 @@ impl Upstream {
     /// May be dropped at any point.
     pub async fn probe_blob(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, UpstreamError> {
         let first = WantedRange { start: 0, end: Some(1) };
-        match self.ask_blob(repository, digest, Some(first), Plan::Drop).await {
+        match self.ask_blob(urgency, repository, digest, Some(first), Plan::Drop).await {
             Ok(answer) => Ok(answer.extent.total_bytes),
             // An empty blob has no first byte.
             Err(Fault::Status(416)) => Ok(Some(0)),
@@ -113,12 +120,15 @@ impl Upstream {
     /// May be dropped at any point.
     pub async fn fetch_tags(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         query: &[(String, String)],
     ) -> Result<TagsPage, UpstreamError> {
         let rest = format!("tags/list{}", query_text(query));
-        let answer =
-            self.ask_listing(Kind::Tags, repository, rest).await.map_err(|fault| self.fail(fault))?;
+        let answer = self
+            .ask_listing(urgency, Kind::Tags, repository, rest)
+            .await
+            .map_err(|fault| self.fail(fault))?;
         let next = next_page(&answer.headers);
         let body = whole(answer);
         let tags = if body.len() > LONG_JSON_BYTES {
@@ -138,13 +148,16 @@ impl Upstream {
     /// May be dropped at any point.
     pub async fn fetch_referrers(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         digest: &Digest,
         query: &[(String, String)],
     ) -> Result<ReferrersPage, UpstreamError> {
         let rest = format!("referrers/{digest}{}", query_text(query));
-        let answer =
-            self.ask_listing(Kind::Referrers, repository, rest).await.map_err(|fault| self.fail(fault))?;
+        let answer = self
+            .ask_listing(urgency, Kind::Referrers, repository, rest)
+            .await
+            .map_err(|fault| self.fail(fault))?;
         let filtered = answer.headers.get_all("oci-filters-applied").iter().any(|line| {
             line.to_str().is_ok_and(|line| line.split(',').any(|filter| filter.trim() == "artifactType"))
         });
@@ -159,11 +172,17 @@ impl Upstream {
     ///
     /// A registry that now wants a login where none is configured has closed itself: that stays a refusal.
     /// May be dropped at any point.
-    pub async fn weigh_refusal(&self, repository: &RepositoryName, error: UpstreamError) -> UpstreamError {
+    pub async fn weigh_refusal(
+        &self,
+        urgency: &Urgency,
+        repository: &RepositoryName,
+        error: UpstreamError,
+    ) -> UpstreamError {
         if !matches!(error, UpstreamError::Forbidden { .. } | UpstreamError::Withheld { .. }) {
             return error;
         }
         let ask = Ask {
+            urgency,
             kind: Kind::Base,
             method: Method::GET,
             repository: repository.as_str(),
@@ -174,7 +193,7 @@ impl Upstream {
         };
         match self.exchange.ask(&ask).await {
             Ok(_) | Err(Fault::Absent | Fault::LoginWanted) => error,
-            Err(fault @ (Fault::Forbidden(_) | Fault::Withheld)) => {
+            Err(fault @ (Fault::Forbidden(_) | Fault::LoginRefused | Fault::Withheld)) => {
                 UpstreamError::Barred { upstream: self.config.name.clone(), reason: fault.summary() }
             }
             Err(trouble) => self.fail(trouble),
@@ -183,12 +202,14 @@ impl Upstream {
 
     async fn ask_blob(
         &self,
+        urgency: &Urgency,
         repository: &RepositoryName,
         digest: &Digest,
         range: Option<WantedRange>,
         plan: Plan,
     ) -> Result<Answer, Fault> {
         let ask = Ask {
+            urgency,
             kind: Kind::Blob,
             method: Method::GET,
             repository: repository.as_str(),
@@ -202,6 +223,7 @@ impl Upstream {
 
     async fn ask_listing(
         &self,
+        urgency: &Urgency,
         kind: Kind,
         repository: &RepositoryName,
         rest: String,
@@ -211,6 +233,7 @@ impl Upstream {
             _ => Some(HeaderValue::from_static("application/json")),
         };
         let ask = Ask {
+            urgency,
             kind,
             method: Method::GET,
             repository: repository.as_str(),
@@ -227,8 +250,14 @@ impl Upstream {
     }
 }
 
-fn ask_manifest<'a>(repository: &'a RepositoryName, reference: &Reference, class: &AcceptClass) -> Ask<'a> {
+fn ask_manifest<'a>(
+    urgency: &'a Urgency,
+    repository: &'a RepositoryName,
+    reference: &Reference,
+    class: &AcceptClass,
+) -> Ask<'a> {
     Ask {
+        urgency,
         kind: Kind::Manifest,
         method: Method::GET,
         repository: repository.as_str(),

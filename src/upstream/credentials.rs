@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::error::Fault;
+use super::error::{Fault, printable};
 use crate::config::{Credentials, Secret};
 use crate::runtime::{Joined, SingleFlight, Tasks};
 
@@ -223,7 +223,7 @@ struct HelperAnswer {
 
 /// It is this node's fault, but says nothing about content: cached content may still serve.
 fn unreadable(why: &str) -> Fault {
-    Fault::broken(format!("this node's credentials cannot be read: {why}"))
+    Fault::Credentials(printable(&format!("this node's credentials cannot be read: {why}")))
 }
 
 const MAX_BYTES: u64 = 64 * 1024;
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(*source.current().await.unwrap().unwrap(), password("another"));
         assert_ne!(source.version(), version);
         std::fs::remove_file(&path).unwrap();
-        assert!(matches!(source.current().await, Err(Fault::Broken(_))));
+        assert!(matches!(source.current().await, Err(Fault::Credentials(_))));
     }
 
     async fn ask_script(script: &str) -> Result<Option<Login>, Fault> {
@@ -267,7 +267,7 @@ mod tests {
         // Another test's fork may hold the script open for writing for a moment (ETXTBSY).
         for _ in 0..50 {
             match ask_helper(&path.clone().into(), "https://registry.test").await {
-                Err(Fault::Broken(why)) if why.contains("busy") => tokio::task::yield_now().await,
+                Err(Fault::Credentials(why)) if why.contains("busy") => tokio::task::yield_now().await,
                 answer => return answer,
             }
         }
@@ -289,10 +289,10 @@ mod tests {
         for script in
             ["exit 3", "echo s3cret", "yes s3cret | head -c 1000000", "echo '{\"Secret\":\"s3cret\"}'"]
         {
-            let Err(Fault::Broken(why)) = ask_script(script).await else { panic!("{script}") };
+            let Err(Fault::Credentials(why)) = ask_script(script).await else { panic!("{script}") };
             assert!(!why.contains("s3cret"), "{why}");
         }
         let missing = ask_helper(&"docker-credential-there-is-none".into(), "x").await;
-        assert!(matches!(missing, Err(Fault::Broken(_))));
+        assert!(matches!(missing, Err(Fault::Credentials(_))));
     }
 }

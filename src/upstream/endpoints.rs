@@ -5,12 +5,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::budget::Budget;
 use super::error::Fault;
 use super::metrics::UpstreamMetrics;
 use super::origin::Origin;
+use super::priority::Urgency;
+use super::slots::{Slot, Slots};
 use crate::runtime::{Backoff, Clock, Timestamp};
 
 /// How an endpoint does.
@@ -46,6 +48,16 @@ pub struct EndpointStatus {
     pub since: Timestamp,
     /// The last failure, safe to show; kept after recovery.
     pub last_error: Option<String>,
+    /// How much longer it is left alone because it asked for that.
+    pub held_for: Option<Duration>,
+}
+
+/// How much may be asked of an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) concurrent_requests: usize,
+    /// With how many credentials; each has a budget of its own.
+    pub(super) credentials: usize,
 }
 
 /// One endpoint.
@@ -53,7 +65,9 @@ pub(super) struct Endpoint {
     upstream: Arc<str>,
     base: String,
     origin: Origin,
-    slots: Arc<Semaphore>,
+    slots: Slots,
+    /// By credential.
+    budgets: Vec<Budget>,
     breaker: Mutex<Breaker>,
     clock: Clock,
     metrics: UpstreamMetrics,
@@ -64,7 +78,7 @@ impl Endpoint {
     pub(super) fn new(
         upstream: Arc<str>,
         url: &http::Uri,
-        max_concurrent_requests: usize,
+        Limits { concurrent_requests, credentials }: Limits,
         clock: Clock,
         metrics: UpstreamMetrics,
     ) -> Option<Self> {
@@ -78,7 +92,8 @@ impl Endpoint {
             upstream,
             base,
             origin,
-            slots: Arc::new(Semaphore::new(max_concurrent_requests.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: Slots::new(concurrent_requests.max(1)),
+            budgets: (0..credentials.max(1)).map(|_| Budget::new(clock.clone())).collect(),
             breaker: Mutex::new(Breaker::new(clock.now())),
             clock,
             metrics,
@@ -94,6 +109,11 @@ impl Endpoint {
         &self.origin
     }
 
+    /// What may be asked of it, by credential.
+    pub(super) fn budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
     pub(super) fn status(&self) -> EndpointStatus {
         let breaker = self.lock();
         EndpointStatus {
@@ -101,15 +121,20 @@ impl Endpoint {
             state: breaker.state(),
             since: breaker.since,
             last_error: breaker.last_error.clone(),
+            held_for: self.held_for(),
         }
     }
 
+    /// How long nothing is asked of it, with none of the credentials.
+    fn held_for(&self) -> Option<Duration> {
+        let rests: Option<Vec<_>> = self.budgets.iter().map(Budget::rest).collect();
+        rests?.into_iter().min()
+    }
+
     /// Waits for a slot, which is held for as long as the answer's body comes.
-    pub(super) async fn acquire_slot(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Fault> {
-        match timeout(patience, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            _ => Err(Fault::unreachable(format!("all connections to {} are busy", self.origin))),
-        }
+    pub(super) async fn acquire_slot(&self, urgency: &Urgency, patience: Duration) -> Result<Slot, Fault> {
+        let slot = self.slots.acquire(urgency, patience).await;
+        slot.ok_or_else(|| Fault::unreachable(format!("all connections to {} are busy", self.origin)))
     }
 
     /// Asks the breaker. The pass must be settled; one that is dropped says nothing about health.
@@ -360,7 +385,8 @@ mod tests {
     fn endpoint(url: &str, slots: usize) -> Arc<Endpoint> {
         let metrics = UpstreamMetrics::new(&prometheus::Registry::new()).unwrap();
         let url = url.parse().unwrap();
-        Arc::new(Endpoint::new("up".into(), &url, slots, Clock::manual(AT), metrics).unwrap())
+        let limits = Limits { concurrent_requests: slots, credentials: 1 };
+        Arc::new(Endpoint::new("up".into(), &url, limits, Clock::manual(AT), metrics).unwrap())
     }
 
     #[tokio::test(start_paused = true)]
@@ -380,10 +406,12 @@ mod tests {
     async fn a_busy_endpoint_is_waited_for_but_not_for_ever() {
         let endpoint = endpoint("http://a", 1);
         let patience = Duration::from_secs(1);
-        let slot = endpoint.acquire_slot(patience).await.unwrap();
-        assert!(matches!(endpoint.acquire_slot(patience).await, Err(Fault::Unreachable(_))));
+        let client = Urgency::CLIENT;
+        let acquire = || endpoint.acquire_slot(&client, patience);
+        let slot = acquire().await.unwrap();
+        assert!(matches!(acquire().await, Err(Fault::Unreachable(_))));
         drop(slot);
-        assert!(endpoint.acquire_slot(patience).await.is_ok());
+        assert!(acquire().await.is_ok());
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::priority::Priority;
+
 /// Why upstream gave no content. The classes stay apart all the way to the client.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -44,6 +46,16 @@ pub enum UpstreamError {
         /// How long it asks to wait, capped.
         retry_after: Option<Duration>,
     },
+    /// Upstream was not asked: what is left of what it allows is kept for the more urgent.
+    #[error("upstream {upstream} was not asked: what is left of its limit is kept for more urgent requests")]
+    Reserved {
+        /// The upstream's name.
+        upstream: String,
+        /// How urgent the question was.
+        priority: Priority,
+        /// When to look again.
+        retry_after: Duration,
+    },
     /// Upstream answers, but with nothing that can be used: 5xx, HTML, a redirect that is not
     /// allowed, a digest that does not match, a body cut short.
     #[error("upstream {upstream} is broken: {reason}")]
@@ -76,7 +88,7 @@ impl UpstreamError {
             Self::Absent { .. } | Self::Withheld { .. } => "absent",
             Self::Forbidden { .. } => "forbidden",
             Self::Barred { .. } => "barred",
-            Self::Throttled { .. } => "throttled",
+            Self::Throttled { .. } | Self::Reserved { .. } => "throttled",
             Self::Broken { .. } => "broken",
             Self::Unreachable { .. } => "unreachable",
             Self::Offline { .. } => "offline",
@@ -89,10 +101,19 @@ impl UpstreamError {
             Self::Absent { .. } | Self::Withheld { .. } | Self::Forbidden { .. } => false,
             Self::Barred { .. }
             | Self::Throttled { .. }
+            | Self::Reserved { .. }
             | Self::Broken { .. }
             | Self::Unreachable { .. }
             | Self::Offline { .. } => true,
         }
+    }
+}
+
+impl UpstreamError {
+    /// Whether it says only that the question was not urgent enough to be asked, so that who asks with `priority` is to
+    /// ask again.
+    pub fn spares_less_urgent_than(&self, priority: Priority) -> bool {
+        matches!(self, Self::Reserved { priority: refused, .. } if priority < *refused)
     }
 }
 
@@ -150,8 +171,14 @@ pub(super) enum Fault {
     Forbidden(String),
     /// Forbidden, for want of a login that nobody configured.
     LoginWanted,
+    /// Forbidden: a login that this node has is not taken.
+    LoginRefused,
     Throttled(Option<Duration>),
+    /// Not asked; what is left is for those who are more urgent than this.
+    Reserved(Priority, Duration),
     Broken(String),
+    /// Broken here: this node's own credentials cannot be read.
+    Credentials(String),
     /// Broken by a status that means nothing else.
     Status(u16),
     Unreachable(String),
@@ -177,9 +204,14 @@ impl Fault {
             Self::Absent => UpstreamError::Absent { upstream },
             Self::Withheld => UpstreamError::Withheld { upstream },
             Self::Forbidden(reason) => UpstreamError::Forbidden { upstream, reason },
-            Self::LoginWanted => UpstreamError::Forbidden { upstream, reason: self.summary() },
+            Self::LoginWanted | Self::LoginRefused => {
+                UpstreamError::Forbidden { upstream, reason: self.summary() }
+            }
             Self::Throttled(retry_after) => UpstreamError::Throttled { upstream, retry_after },
-            Self::Broken(reason) => UpstreamError::Broken { upstream, reason },
+            Self::Reserved(priority, retry_after) => {
+                UpstreamError::Reserved { upstream, priority, retry_after }
+            }
+            Self::Broken(reason) | Self::Credentials(reason) => UpstreamError::Broken { upstream, reason },
             Self::Status(_) => UpstreamError::Broken { upstream, reason: self.summary() },
             Self::Unreachable(reason) => UpstreamError::Unreachable { upstream, reason },
             Self::Offline => UpstreamError::Offline { upstream },
@@ -188,16 +220,19 @@ impl Fault {
 
     /// Whether another endpoint may do better.
     pub(super) const fn is_transient(&self) -> bool {
-        !matches!(self, Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted)
+        !matches!(
+            self,
+            Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted | Self::LoginRefused
+        )
     }
 
     /// How much it tells a user whose every endpoint failed; the most telling fault is reported.
     const fn weight(&self) -> u8 {
         match self {
             Self::Unreachable(_) | Self::Offline => 0,
-            Self::Broken(_) | Self::Status(_) => 1,
-            Self::Throttled(_) => 2,
-            Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted => 3,
+            Self::Broken(_) | Self::Credentials(_) | Self::Status(_) => 1,
+            Self::Throttled(_) | Self::Reserved(..) => 2,
+            Self::Absent | Self::Withheld | Self::Forbidden(_) | Self::LoginWanted | Self::LoginRefused => 3,
         }
     }
 
@@ -212,7 +247,12 @@ impl Fault {
             Self::Absent => "absent".to_owned(),
             Self::Withheld => "it takes no token for it".to_owned(),
             Self::LoginWanted => "it asks for a login and none is configured".to_owned(),
-            Self::Forbidden(reason) | Self::Broken(reason) | Self::Unreachable(reason) => reason.clone(),
+            Self::LoginRefused => "it rejects this node's credentials".to_owned(),
+            Self::Reserved(..) => "what is left of its limit is kept for more urgent requests".to_owned(),
+            Self::Forbidden(reason)
+            | Self::Broken(reason)
+            | Self::Credentials(reason)
+            | Self::Unreachable(reason) => reason.clone(),
             Self::Status(code) => format!("it answers {code}"),
             Self::Throttled(_) => "it throttles".to_owned(),
             Self::Offline => "this node is offline for it".to_owned(),

@@ -1,30 +1,28 @@
-//! One question to an upstream: endpoints in turn, authentication, redirects, second tries.
-//!
-//! Every second try happens at most once for each question and endpoint, so that a confused
-//! registry cannot keep a request busy.
+//! One question to an upstream: endpoints in turn, and what becomes of the answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE, WWW_AUTHENTICATE};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
+use http::header::HeaderValue;
+use http::{HeaderMap, Method, Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
+use super::accounts::{Account, Accounts};
 use super::answer::{self, Extent, WantedRange};
+use super::attempt::{Attempt, Health};
 use super::body::{CountedBody, TransferBody};
-use super::challenge;
+use super::budget::{Budget, Change, Cost, Place, Refusal};
 use super::endpoints::{Endpoint, in_order};
 use super::error::Fault;
 use super::guard::Guard;
+use super::hold::News;
 use super::link::Link;
 use super::metrics::UpstreamMetrics;
-use super::origin::Origin;
-use super::redirect;
-use super::token::{Authorizer, Grant, Scheme};
-use super::transport::{Pool, Transport};
-use crate::runtime::Clock;
+use super::priority::{Priority, Urgency};
+use super::slots::Slot;
+use super::transport::Transport;
+use crate::runtime::{Clock, Timestamp};
 
 /// What is asked for; the word is the metrics' label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +60,7 @@ pub(super) enum Plan {
 
 /// A question.
 pub(super) struct Ask<'a> {
+    pub(super) urgency: &'a Urgency,
     pub(super) kind: Kind,
     pub(super) method: Method,
     /// For the base: the repository that was refused.
@@ -71,6 +70,16 @@ pub(super) struct Ask<'a> {
     pub(super) accept: Option<HeaderValue>,
     pub(super) range: Option<WantedRange>,
     pub(super) plan: Plan,
+}
+
+impl Ask<'_> {
+    pub(super) fn cost(&self) -> Cost {
+        match self.kind {
+            Kind::Manifest if self.method == Method::GET => Cost::Pull,
+            Kind::Blob => Cost::Blob,
+            _ => Cost::Look,
+        }
+    }
 }
 
 /// An answer that is what was asked for, as far as its head shows.
@@ -94,7 +103,7 @@ pub(super) struct Exchange {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) guard: Arc<Guard>,
     pub(super) transport: Arc<Transport>,
-    pub(super) authorizer: Authorizer,
+    pub(super) accounts: Accounts,
     pub(super) metrics: UpstreamMetrics,
     pub(super) clock: Clock,
 }
@@ -126,18 +135,128 @@ impl Exchange {
     }
 
     async fn ask_endpoint(&self, endpoint: &Arc<Endpoint>, ask: &Ask<'_>) -> Result<Answer, Fault> {
-        // In this order, so that nobody waits for a slot of an endpoint that is down.
+        // In this order, so that nobody waits for a slot of an endpoint that is down, or wants no request.
         let pass = endpoint.admit()?;
-        let slot = endpoint.acquire_slot(self.transport.timeouts().first_byte).await?;
-        let mut attempt = Attempt::new(self, endpoint, ask);
-        let outcome = attempt.run().await;
+        self.require_budget(endpoint, ask)?;
+        let slot = endpoint.acquire_slot(ask.urgency, self.transport.timeouts().first_byte).await?;
+        let (outcome, health) = self.ask_with_accounts(endpoint, ask).await;
         match &outcome {
-            Err(fault) if attempt.health == Health::Failed => pass.fail(fault),
-            _ if attempt.health == Health::Unasked => drop(pass),
+            Err(fault) if health == Health::Failed => pass.fail(fault),
+            _ if health == Health::Unasked => drop(pass),
             _ => pass.succeed(),
         }
         let response = outcome?;
         self.finish(endpoint, ask, response, slot).await
+    }
+
+    /// Fails where no credential lets the question through.
+    fn require_budget(&self, endpoint: &Endpoint, ask: &Ask<'_>) -> Result<(), Fault> {
+        let (cost, priority) = (ask.cost(), ask.urgency.now());
+        let checks = endpoint.budgets().iter().map(|budget| budget.check(cost, priority));
+        let checks: Result<Vec<Refusal>, ()> = checks.map(|check| check.err().ok_or(())).collect();
+        match checks.ok().and_then(mildest) {
+            Some(refusal) => Err(self.refuse(refusal, priority)),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&self, refusal: Refusal, priority: Priority) -> Fault {
+        self.metrics.count_refusal(&self.upstream, priority, refusal.as_str());
+        refusal.into_fault(priority)
+    }
+
+    /// Asks an endpoint with one credential after the other, while another may do better.
+    async fn ask_with_accounts(
+        &self,
+        endpoint: &Endpoint,
+        ask: &Ask<'_>,
+    ) -> (Result<Response<Incoming>, Fault>, Health) {
+        let (cost, mut refusals) = (ask.cost(), Vec::new());
+        let mut telling: Option<(Fault, Health)> = None;
+        for (place, account) in self.accounts.in_turn(endpoint.budgets(), cost, ask.urgency.now()) {
+            let Some(budget) = endpoint.budgets().get(place) else { continue };
+            // Again: upstream may have asked for a pause while a slot was waited for.
+            let asked_at = match budget.admit(cost, ask.urgency.now()) {
+                Ok(asked_at) => asked_at,
+                Err(refusal) => {
+                    refusals.push(refusal);
+                    continue;
+                }
+            };
+            let mut attempt = Attempt::new(self, endpoint, (account, budget), asked_at, ask);
+            let fault = match attempt.run().await {
+                Ok(response) => {
+                    self.accounts.note_use(place);
+                    return (Ok(response), attempt.health);
+                }
+                Err(fault) => fault,
+            };
+            if fault == Fault::LoginRefused {
+                self.accounts.note_refusal(place);
+            }
+            if attempt.health == Health::Failed {
+                budget.end_holds(cost, asked_at);
+            }
+            if !attempt.is_about_account(&fault) {
+                return (Err(fault), attempt.health);
+            }
+            telling = match telling {
+                // What may pass is worth more than that a credential is refused.
+                Some(before) if before.0.is_transient() || !fault.is_transient() => Some(before),
+                _ => Some((fault, attempt.health)),
+            };
+        }
+        match (telling, mildest(refusals)) {
+            (Some((fault, health)), None) => (Err(fault), health),
+            (Some((fault, health)), Some(_)) if fault.is_transient() => (Err(fault), health),
+            (told, Some(refusal)) => {
+                let health = told.map_or(Health::Unasked, |(_, health)| health);
+                (Err(self.refuse(refusal, ask.urgency.now())), health)
+            }
+            (None, None) => (Err(Fault::broken("no credential is configured")), Health::Unasked),
+        }
+    }
+
+    /// Has a budget learn from an answer, and tells what that changed.
+    pub(super) fn observe(
+        &self,
+        (endpoint, account): (&Endpoint, &Account),
+        budget: &Budget,
+        (cost, asked_at): (Cost, Timestamp),
+        place: Place,
+        response: &Response<Incoming>,
+    ) -> Change {
+        let change = budget.observe((cost, asked_at), place, response.status(), response.headers());
+        if change.is_told {
+            let sum = |amount: fn(&Budget) -> Option<u64>| {
+                endpoint.budgets().iter().filter_map(amount).fold(0, u64::saturating_add)
+            };
+            self.metrics.record_allowance(&self.upstream, sum(Budget::remaining), sum(Budget::limit));
+        }
+        let (upstream, endpoint, credential) = (&self.upstream, endpoint.base(), account.name());
+        if let Some((pause, news)) = change.hold
+            && news != News::Nothing
+        {
+            self.metrics.count_hold(upstream, "pull");
+            let status = response.status().as_u16();
+            if news == News::Begun {
+                tracing::warn!(
+                    upstream.name = %upstream, upstream.endpoint = endpoint, credential, status, pause_ms = millis(pause),
+                    "upstream throttles, it is left alone for a while"
+                );
+            } else {
+                tracing::debug!(
+                    upstream.name = %upstream, upstream.endpoint = endpoint, credential, status, pause_ms = millis(pause),
+                    "upstream throttles again"
+                );
+            }
+        }
+        if change.is_over_at_last {
+            tracing::info!(
+                upstream.name = %upstream, upstream.endpoint = endpoint, credential, "upstream throttles no more"
+            );
+        }
+        change
     }
 
     /// Checks the head and treats the body by plan.
@@ -146,7 +265,7 @@ impl Exchange {
         endpoint: &Arc<Endpoint>,
         ask: &Ask<'_>,
         response: Response<Incoming>,
-        slot: OwnedSemaphorePermit,
+        slot: Slot,
     ) -> Result<Answer, Fault> {
         let (head, body) = response.into_parts();
         if ask.kind == Kind::Referrers && answer::is_web_page(&head.headers) {
@@ -172,260 +291,18 @@ impl Exchange {
         Ok(Answer { status: head.status, headers: head.headers, extent, body })
     }
 
-    fn count(&self, body: Incoming) -> CountedBody {
+    pub(super) fn count(&self, body: Incoming) -> CountedBody {
         let bytes = self.metrics.bytes_of(&self.upstream);
         let switch = self.transport.switch().clone();
         CountedBody::new(body, self.transport.timeouts().silence, bytes, switch)
     }
 }
 
-/// One question on its way through one endpoint.
-struct Attempt<'a> {
-    exchange: &'a Exchange,
-    endpoint: &'a Endpoint,
-    ask: &'a Ask<'a>,
-    url: Uri,
-    origin: Origin,
-    redirects: usize,
-    grant: Option<Arc<Grant>>,
-    /// Whether the grant was got for an answer of this attempt.
-    is_fresh: bool,
-    /// Whether a suspected old token was replaced already.
-    renewed: bool,
-    /// Whether an expired redirect was taken up anew already.
-    resolved_again: bool,
-    /// What was seen of the endpoint itself; redirect targets and token services do not count.
-    health: Health,
+/// That which leaves the most: what is only reserved is there for the more urgent; else that which is over first.
+fn mildest(refusals: Vec<Refusal>) -> Option<Refusal> {
+    refusals.into_iter().min_by_key(|refusal| (matches!(refusal, Refusal::Held(_)), refusal.pause()))
 }
 
-/// What an attempt shows of its endpoint's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    Unasked,
-    Answered,
-    Failed,
-}
-
-/// What comes after an answer.
-enum Step {
-    Done(Response<Incoming>),
-    Again,
-}
-
-impl<'a> Attempt<'a> {
-    fn new(exchange: &'a Exchange, endpoint: &'a Endpoint, ask: &'a Ask<'a>) -> Self {
-        Self {
-            exchange,
-            endpoint,
-            ask,
-            url: Uri::default(),
-            origin: endpoint.origin().clone(),
-            redirects: 0,
-            grant: None,
-            is_fresh: false,
-            renewed: false,
-            resolved_again: false,
-            health: Health::Unasked,
-        }
-    }
-
-    async fn run(&mut self) -> Result<Response<Incoming>, Fault> {
-        self.start().await?;
-        loop {
-            let response = self.send().await?;
-            match self.judge(response).await? {
-                Step::Done(response) => return Ok(response),
-                Step::Again => {}
-            }
-        }
-    }
-
-    /// Turns to the endpoint's own URL.
-    async fn start(&mut self) -> Result<(), Fault> {
-        let base = self.endpoint.base();
-        let url = match self.ask.kind {
-            Kind::Base => format!("{base}/v2/"),
-            _ => format!("{base}/v2/{}/{}", self.ask.repository, self.ask.rest),
-        };
-        let url = url.parse().map_err(|_unshown| Fault::broken("the question makes no URL"))?;
-        self.redirects = 0;
-        self.enter(url, self.endpoint.origin().clone()).await
-    }
-
-    /// Turns to a URL. `Authorization` never goes along to another origin; what was granted for
-    /// that origin before is used there.
-    async fn enter(&mut self, url: Uri, origin: Origin) -> Result<(), Fault> {
-        let is_elsewhere = self.url.authority().is_none() || origin != self.origin;
-        (self.url, self.origin) = (url, origin);
-        // Whether this node is let in shows only who asks for a token anew.
-        if is_elsewhere && self.ask.kind != Kind::Base {
-            let authorizer = &self.exchange.authorizer;
-            let key = authorizer.key(&self.origin, self.ask.repository);
-            self.grant = authorizer.current(&key).await?;
-            self.is_fresh = false;
-        }
-        Ok(())
-    }
-
-    fn is_at_endpoint(&self) -> bool {
-        self.origin == *self.endpoint.origin()
-    }
-
-    async fn send(&mut self) -> Result<Response<Incoming>, Fault> {
-        let mut request = Request::builder().method(self.ask.method.clone()).uri(self.url.clone());
-        if let Some(accept) = &self.ask.accept {
-            request = request.header(ACCEPT, accept);
-        }
-        if let Some(range) = self.ask.range {
-            request = request.header(RANGE, range.to_header_value());
-        }
-        if let Some(grant) = &self.grant {
-            request = request.header(AUTHORIZATION, grant.value());
-        }
-        let request = request
-            .body(Full::default())
-            .map_err(|_unshown| Fault::broken("the question makes no request"))?;
-        let pool =
-            if self.is_at_endpoint() || self.ask.kind != Kind::Blob { Pool::Api } else { Pool::Storage };
-        tracing::debug!(
-            upstream.name = %self.exchange.upstream, origin = %self.origin, kind = self.ask.kind.as_str(),
-            repository.name = self.ask.repository, "asking upstream"
-        );
-        let answer = self.exchange.transport.send(self.ask.kind.as_str(), pool, request).await;
-        if self.is_at_endpoint() {
-            // 501 is about the method, not about health.
-            let is_alive = answer.as_ref().is_ok_and(|response| {
-                !response.status().is_server_error() || response.status() == StatusCode::NOT_IMPLEMENTED
-            });
-            self.health = match answer {
-                Err(Fault::Offline) => Health::Unasked,
-                _ if is_alive => Health::Answered,
-                _ => Health::Failed,
-            };
-            let remaining =
-                answer.as_ref().ok().and_then(|response| answer::find_rate_limit(response.headers()));
-            if let Some(remaining) = remaining {
-                self.exchange.metrics.record_rate_limit(&self.exchange.upstream, remaining);
-            }
-        }
-        answer
-    }
-
-    async fn judge(&mut self, response: Response<Incoming>) -> Result<Step, Fault> {
-        let (status, headers) = (response.status(), response.headers());
-        let has_part = self.ask.range.is_some() && status == StatusCode::PARTIAL_CONTENT;
-        if status == StatusCode::OK || has_part {
-            return Ok(Step::Done(response));
-        }
-        if redirect::is_redirect(status) {
-            let location = answer::single(headers, &LOCATION).map(str::to_owned);
-            self.drain(response).await;
-            return self.follow(status, location.as_deref()).await;
-        }
-        let fault = answer::fault_of(status, headers, self.exchange.clock.now());
-        let challenges =
-            if status == StatusCode::UNAUTHORIZED { Some(self.read_challenges(headers)) } else { None };
-        self.drain(response).await;
-        if let Some(scheme) = challenges.flatten()
-            && self.can_answer(&scheme)
-        {
-            return self.authenticate(scheme).await;
-        }
-        if status == StatusCode::UNAUTHORIZED && self.is_fresh {
-            // A token that was just granted is no good here: this is how Docker Hub, quay.io and
-            // GitLab say that there is no such repository.
-            return Err(self.rejection());
-        }
-        self.try_again(status, fault).await
-    }
-
-    /// Second tries for tokens and signed URLs that expired without saying so.
-    async fn try_again(&mut self, status: StatusCode, fault: Fault) -> Result<Step, Fault> {
-        let is_refusal = matches!(status.as_u16(), 400 | 401 | 403);
-        if is_refusal && !self.is_at_endpoint() && !self.resolved_again {
-            self.resolved_again = true;
-            self.start().await?;
-            return Ok(Step::Again);
-        }
-        // ECR Public answers 400 without a challenge to an expired token.
-        let is_suspect = is_refusal && !self.is_fresh && !self.renewed && self.suspects_token(status);
-        if is_suspect && let Some(grant) = self.grant.clone() {
-            self.renewed = true;
-            return self.authenticate(grant.scheme().clone()).await;
-        }
-        let is_unknown_call = self.ask.kind == Kind::Referrers
-            && (matches!(status.as_u16(), 400 | 405 | 501) || !self.is_at_endpoint());
-        Err(if is_unknown_call { Fault::Absent } else { fault })
-    }
-
-    /// Whether a refusal may be for the token's age. A registry that knows no referrers answers
-    /// 400 too, and one that forbids 403: a token that is hardly used is not fetched anew for that.
-    fn suspects_token(&self, status: StatusCode) -> bool {
-        let age = self.grant.as_ref().map(|grant| grant.age(self.exchange.clock.now()));
-        let is_plain = status == StatusCode::BAD_REQUEST && self.ask.kind != Kind::Referrers;
-        age.is_some_and(|age| is_plain || age >= std::time::Duration::from_secs(30))
-    }
-
-    async fn follow(&mut self, status: StatusCode, location: Option<&str>) -> Result<Step, Fault> {
-        // ghcr.io sends those who ask for referrers to its web pages.
-        if self.ask.kind == Kind::Referrers && status == StatusCode::SEE_OTHER {
-            return Err(Fault::Absent);
-        }
-        let target = redirect::resolve(&self.url, location, self.redirects)
-            .map_err(|refused| Fault::broken(refused.to_string()))?;
-        let origin =
-            Origin::of(&target).ok_or_else(|| Fault::broken(redirect::Refused::Malformed.to_string()))?;
-        self.redirects += 1;
-        self.enter(target, origin).await?;
-        Ok(Step::Again)
-    }
-
-    fn read_challenges(&self, headers: &HeaderMap) -> Option<Scheme> {
-        let lines = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
-        let challenges = challenge::parse(lines);
-        if self.ask.kind == Kind::Base {
-            // A realm may give tokens for repositories only, as ghcr.io's does.
-            let scheme = Scheme::choose(&challenges, None)?;
-            let other = self.exchange.authorizer.find_other_scheme(&self.origin, self.ask.repository);
-            return Some(other.filter(|_| matches!(scheme, Scheme::Bearer(_))).unwrap_or(scheme));
-        }
-        // Behind a redirect, the repository's name is another.
-        let own_scope = self.is_at_endpoint().then(|| format!("repository:{}:pull", self.ask.repository));
-        Scheme::choose(&challenges, own_scope.as_deref())
-    }
-
-    /// Whether answering the challenge can change anything.
-    fn can_answer(&self, scheme: &Scheme) -> bool {
-        let is_own = self.exchange.guard.is_own(&self.origin);
-        match scheme {
-            Scheme::Bearer(_) => !self.is_fresh,
-            // Old credentials of a helper or file are found out by being rejected; once.
-            Scheme::Basic => is_own && (!self.is_fresh || !self.renewed),
-        }
-    }
-
-    async fn authenticate(&mut self, scheme: Scheme) -> Result<Step, Fault> {
-        let authorizer = &self.exchange.authorizer;
-        let repository = if self.ask.kind == Kind::Base { "" } else { self.ask.repository };
-        let key = authorizer.key(&self.origin, repository);
-        if self.is_fresh {
-            self.renewed = true;
-        } else if self.ask.kind == Kind::Base {
-            authorizer.forget(&key).await;
-        }
-        self.grant = Some(authorizer.renew(&key, scheme, self.grant.as_ref()).await?);
-        self.is_fresh = true;
-        Ok(Step::Again)
-    }
-
-    fn rejection(&self) -> Fault {
-        match self.grant.as_ref().map(|grant| grant.scheme()) {
-            Some(Scheme::Basic) => Fault::Forbidden("it rejects this node's credentials".to_owned()),
-            _ => Fault::Withheld,
-        }
-    }
-
-    async fn drain(&self, response: Response<Incoming>) {
-        self.exchange.count(response.into_body()).drain().await;
-    }
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 use super::link::Link;
+use super::priority::Priority;
 
 /// The counters of all upstreams. Labels are names from the configuration and closed sets.
 #[derive(Clone, Debug)]
@@ -13,7 +14,10 @@ pub struct UpstreamMetrics {
     durations: HistogramVec,
     bytes: IntCounterVec,
     states: IntGaugeVec,
-    rate_limits: IntGaugeVec,
+    remaining: IntGaugeVec,
+    limits: IntGaugeVec,
+    holds: IntCounterVec,
+    refusals: IntCounterVec,
     offline: IntGaugeVec,
 }
 
@@ -44,12 +48,33 @@ impl UpstreamMetrics {
                 Opts::new("upstream_state", "1 while the endpoint is used, 0 while its breaker is open"),
                 &["upstream", "endpoint"],
             )?,
-            rate_limits: IntGaugeVec::new(
+            remaining: IntGaugeVec::new(
                 Opts::new(
                     "upstream_rate_limit_remaining",
-                    "Pulls that upstream still allows, as it last said",
+                    "Pulls that upstream still allows, as it last said, with all credentials together",
                 ),
                 &["upstream"],
+            )?,
+            limits: IntGaugeVec::new(
+                Opts::new(
+                    "upstream_rate_limit",
+                    "Pulls that upstream allows in its window, as it last said, with all credentials together",
+                ),
+                &["upstream"],
+            )?,
+            holds: IntCounterVec::new(
+                Opts::new(
+                    "upstream_holds_total",
+                    "Times that upstream asked to be left alone for a while, by what was limited",
+                ),
+                &["upstream", "limit"],
+            )?,
+            refusals: IntCounterVec::new(
+                Opts::new(
+                    "upstream_refusals_total",
+                    "Questions that this node did not ask: upstream is left alone (held), or what it still allows is kept for more urgent ones (reserved)",
+                ),
+                &["upstream", "priority", "reason"],
             )?,
             offline: IntGaugeVec::new(
                 Opts::new("upstream_offline", "1 while this node is offline for the upstream"),
@@ -60,7 +85,10 @@ impl UpstreamMetrics {
         registry.register(Box::new(metrics.durations.clone()))?;
         registry.register(Box::new(metrics.bytes.clone()))?;
         registry.register(Box::new(metrics.states.clone()))?;
-        registry.register(Box::new(metrics.rate_limits.clone()))?;
+        registry.register(Box::new(metrics.remaining.clone()))?;
+        registry.register(Box::new(metrics.limits.clone()))?;
+        registry.register(Box::new(metrics.holds.clone()))?;
+        registry.register(Box::new(metrics.refusals.clone()))?;
         registry.register(Box::new(metrics.offline.clone()))?;
         Ok(metrics)
     }
@@ -89,7 +117,18 @@ impl UpstreamMetrics {
         self.offline.with_label_values(&[upstream]).set(i64::from(link == Link::Offline));
     }
 
-    pub(super) fn record_rate_limit(&self, upstream: &str, remaining: i64) {
-        self.rate_limits.with_label_values(&[upstream]).set(remaining);
+    pub(super) fn record_allowance(&self, upstream: &str, remaining: u64, limit: u64) {
+        let gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
+        self.remaining.with_label_values(&[upstream]).set(gauge(remaining));
+        self.limits.with_label_values(&[upstream]).set(gauge(limit));
+    }
+
+    /// `limit` is what upstream limits: pulls, or logins.
+    pub(super) fn count_hold(&self, upstream: &str, limit: &str) {
+        self.holds.with_label_values(&[upstream, limit]).inc();
+    }
+
+    pub(super) fn count_refusal(&self, upstream: &str, priority: Priority, reason: &str) {
+        self.refusals.with_label_values(&[upstream, priority.as_str(), reason]).inc();
     }
 }

@@ -4,8 +4,12 @@
 //! *forbidden*, *throttled*, *broken* and *unreachable* apart. What comes from upstream is not
 //! verified here, and nothing is kept but tokens, addresses and connections.
 
+mod accounts;
+mod allowance;
 mod answer;
+mod attempt;
 mod body;
+mod budget;
 pub mod challenge;
 mod client;
 mod connect;
@@ -15,10 +19,14 @@ mod endpoints;
 mod error;
 mod exchange;
 mod guard;
+mod hold;
 mod link;
+mod logins;
 mod metrics;
 mod origin;
+mod priority;
 mod redirect;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -26,6 +34,7 @@ mod token;
 mod transport;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -35,15 +44,17 @@ pub use endpoints::{EndpointState, EndpointStatus};
 pub use error::{SetupError, UpstreamError};
 pub use link::Link;
 pub use metrics::UpstreamMetrics;
+pub use priority::{Priority, Urgency};
 pub use tls::load_native_roots;
 
-use crate::config::UpstreamConfig;
+use crate::config::{Credentials, UpstreamConfig};
 use crate::oci::{Digest, MediaType, NextPage};
 use crate::runtime::{Clock, Tasks};
+use accounts::{Account, Accounts};
 use connect::Connector;
 use credentials::CredentialSource;
 use dns::Dns;
-use endpoints::Endpoint;
+use endpoints::{Endpoint, Limits};
 use exchange::Exchange;
 use guard::Guard;
 use link::Switch;
@@ -119,6 +130,12 @@ impl UpstreamStatus {
     /// Whether at least one endpoint is used.
     pub fn is_usable(&self) -> bool {
         self.endpoints.iter().any(|endpoint| endpoint.state != EndpointState::Down)
+    }
+
+    /// How long it is left alone because it asked for that, at all endpoints and with all credentials.
+    pub fn held_for(&self) -> Option<Duration> {
+        let rests: Option<Vec<_>> = self.endpoints.iter().map(|endpoint| endpoint.held_for).collect();
+        rests?.into_iter().min()
     }
 }
 
@@ -198,16 +215,21 @@ impl Upstream {
             metrics.clone(),
         ));
         let server_url = helper_url(&config, &endpoints);
-        let credentials = CredentialSource::new(&config.credentials, server_url, shared.tasks.clone());
-        let authorizer = Authorizer::new(
-            config.name.clone(),
-            Arc::clone(&transport),
-            Arc::clone(&guard),
-            credentials,
-            (shared.clock.clone(), shared.tasks.clone(), metrics.clone()),
-        );
+        let account = |credentials: &Credentials| {
+            let source = CredentialSource::new(credentials, server_url.clone(), shared.tasks.clone());
+            let authorizer = Authorizer::new(
+                config.name.clone(),
+                Arc::clone(&transport),
+                Arc::clone(&guard),
+                source,
+                (shared.clock.clone(), shared.tasks.clone(), metrics.clone()),
+            );
+            Account::new(credentials, authorizer)
+        };
         let clock = shared.clock.clone();
-        let exchange = Exchange { upstream: name, endpoints, guard, transport, authorizer, metrics, clock };
+        let accounts = config.credentials.iter().map(account).collect();
+        let accounts = Accounts::new(config.name.clone(), accounts, clock.clone());
+        let exchange = Exchange { upstream: name, endpoints, guard, transport, accounts, metrics, clock };
         Ok(Self { config: Arc::new(config), exchange, tasks: shared.tasks.clone() })
     }
 
@@ -255,8 +277,12 @@ fn build_endpoints(
         return Err(unusable(String::new()));
     }
     let build = |url: &http::Uri| {
-        let (limit, clock) = (config.max_concurrent_requests, shared.clock.clone());
-        let endpoint = Endpoint::new(Arc::clone(name), url, limit, clock, shared.metrics.clone());
+        let limits = Limits {
+            concurrent_requests: config.max_concurrent_requests,
+            credentials: config.credentials.len(),
+        };
+        let (clock, metrics) = (shared.clock.clone(), shared.metrics.clone());
+        let endpoint = Endpoint::new(Arc::clone(name), url, limits, clock, metrics);
         // Without its authority, which may hold a password.
         endpoint.map(Arc::new).ok_or_else(|| unusable(url.host().unwrap_or_default().to_owned()))
     };

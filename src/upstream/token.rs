@@ -22,6 +22,7 @@ use super::challenge::Challenge;
 use super::credentials::{CredentialSource, Login};
 use super::error::Fault;
 use super::guard::Guard;
+use super::logins::Logins;
 use super::metrics::UpstreamMetrics;
 use super::origin::{Origin, is_same_site};
 use super::transport::{Pool, Transport};
@@ -117,6 +118,7 @@ struct Desk {
     guard: Arc<Guard>,
     credentials: CredentialSource,
     clock: Clock,
+    logins: Logins,
     metrics: UpstreamMetrics,
 }
 
@@ -128,10 +130,11 @@ impl Authorizer {
         credentials: CredentialSource,
         (clock, tasks, metrics): (Clock, Tasks, UpstreamMetrics),
     ) -> Self {
+        let logins = Logins::new(upstream.clone(), metrics.clone(), clock.clone());
         Self {
             grants: Cache::builder().max_capacity(MAX_GRANTS).time_to_idle(MAX_LIFETIME).build(),
             flights: SingleFlight::new(tasks),
-            desk: Arc::new(Desk { upstream, transport, guard, credentials, clock, metrics }),
+            desk: Arc::new(Desk { upstream, transport, guard, credentials, clock, logins, metrics }),
         }
     }
 
@@ -167,7 +170,8 @@ impl Authorizer {
         if !grant.is_due(now) {
             return Ok(Some(grant));
         }
-        match self.renew(key, grant.scheme().clone(), Some(&grant)).await {
+        // Nobody rejected it.
+        match self.renew(key, grant.scheme().clone(), None).await {
             Ok(next) => Ok(Some(next)),
             Err(_) if !grant.is_expired(now) => Ok(Some(grant)),
             Err(fault) => Err(fault),
@@ -222,7 +226,7 @@ impl Desk {
         let mut login = login.ok_or(Fault::LoginWanted)?;
         let mut value = login.to_basic().ok_or_else(|| unusable_login("Basic"))?;
         if rejected.is_some_and(|rejected| rejected.value == value) {
-            login = self.credentials.find_other_than(&login).await?.ok_or_else(rejected_login)?;
+            login = self.credentials.find_other_than(&login).await?.ok_or(Fault::LoginRefused)?;
             value = login.to_basic().ok_or_else(|| unusable_login("Basic"))?;
         }
         // Short, so that changed credentials are noticed without a rejection.
@@ -235,13 +239,15 @@ impl Desk {
         request: Arc<TokenRequest>,
         login: Option<Arc<Login>>,
     ) -> Result<Grant, Fault> {
-        let realm = self.check_realm(origin, &request.realm, login.is_some())?;
+        let (realm, realm_origin) = self.check_realm(origin, &request.realm, login.is_some())?;
+        let asked_at = self.logins.admit(&realm_origin)?;
         let mut answer = self.ask(&realm, &request, login.as_deref()).await?;
         if let (401 | 403, Some(rejected)) = (answer.status().as_u16(), &login)
             && let Some(other) = self.credentials.find_other_than(rejected).await?
         {
             answer = self.ask(&realm, &request, Some(&other)).await?;
         }
+        self.logins.observe(&realm_origin, asked_at, answer.status(), answer.headers());
         self.check_answer(&answer, login.is_some())?;
         let timeouts = self.transport.timeouts();
         let body = CountedBody::new(
@@ -259,8 +265,8 @@ impl Desk {
         read_grant(&body, request, self.clock.now())
     }
 
-    /// The realm's URL, if this node may ask there with what it has to show.
-    fn check_realm(&self, origin: &Origin, realm: &str, has_login: bool) -> Result<Uri, Fault> {
+    /// The realm's URL and its host, if this node may ask there with what it has to show.
+    fn check_realm(&self, origin: &Origin, realm: &str, has_login: bool) -> Result<(Uri, Origin), Fault> {
         let url: Option<Uri> = realm.split('#').next().and_then(|realm| realm.parse().ok());
         let Some((url, target)) = url.and_then(|url| Origin::of(&url).map(|target| (url, target))) else {
             return Err(Fault::broken("its token realm is no http URL"));
@@ -276,7 +282,7 @@ impl Desk {
                 "its token realm {target} is of another site and gets no credentials; name it in trusted_hosts if it is right"
             )));
         }
-        Ok(url)
+        Ok((url, target))
     }
 
     async fn ask(
@@ -301,7 +307,8 @@ impl Desk {
     fn check_answer(&self, answer: &Response<Incoming>, had_login: bool) -> Result<(), Fault> {
         match answer.status().as_u16() {
             200 => Ok(()),
-            401 | 403 if had_login => Err(rejected_login()),
+            401 if had_login => Err(Fault::LoginRefused),
+            403 if had_login => Err(Fault::Forbidden(Fault::LoginRefused.summary())),
             401 | 403 => Err(Fault::Forbidden("its token service refuses anonymous access".to_owned())),
             429 => Err(Fault::Throttled(retry_after(answer.headers(), self.clock.now()))),
             status => Err(Fault::broken(format!("its token service answers {status}"))),
@@ -367,10 +374,6 @@ struct TokenAnswer {
     access_token: Option<String>,
     /// Some services send a fraction.
     expires_in: Option<f64>,
-}
-
-fn rejected_login() -> Fault {
-    Fault::Forbidden("it rejects this node's credentials".to_owned())
 }
 
 fn unusable_login(place: &str) -> Fault {

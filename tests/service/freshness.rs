@@ -116,7 +116,7 @@ async fn while_revalidate_a_stale_tag_is_served_at_once_and_asked_for_behind() {
 /// What upstream does to a question that it does not answer.
 fn troubles() -> Vec<(&'static str, Then)> {
     vec![
-        ("throttled", status(429).header("retry-after", "60")),
+        ("throttled", status(429).header("retry-after", "1")),
         ("broken", status(500)),
         ("unavailable", status(503)),
         ("a web page", web_page(200)),

@@ -34,6 +34,7 @@ mod protocol;
 mod ranges;
 mod rights;
 mod routing;
+mod throttling;
 mod tokens;
 mod warm;
 mod warm_command;

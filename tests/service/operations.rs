@@ -35,6 +35,9 @@ async fn every_promised_metric_is_there_with_a_help_text() {
         "upstream_bytes_total",
         "upstream_state",
         "upstream_rate_limit_remaining",
+        "upstream_rate_limit",
+        "upstream_holds_total",
+        "upstream_refusals_total",
         "integrity_failures_total",
         "build_info",
     ] {
@@ -43,6 +46,9 @@ async fn every_promised_metric_is_there_with_a_help_text() {
             "cache_evictions_total",
             "cache_evicted_bytes_total",
             "upstream_rate_limit_remaining",
+            "upstream_rate_limit",
+            "upstream_holds_total",
+            "upstream_refusals_total",
             "integrity_failures_total",
         ];
         let there = metrics.describes(&format!("tidegate_{name}"));
@@ -151,6 +157,8 @@ async fn the_rate_limit_that_upstream_tells_is_a_metric() {
     let metrics = tidegate.metrics().await;
     let remaining = metrics.sum("tidegate_upstream_rate_limit_remaining", &[("upstream", "hub.test")]);
     assert!((remaining - 42.0).abs() < 0.5, "{remaining}");
+    let limit = metrics.sum("tidegate_upstream_rate_limit", &[("upstream", "hub.test")]);
+    assert!((limit - 100.0).abs() < 0.5, "{limit}");
 }
 
 #[tokio::test]

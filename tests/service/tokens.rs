@@ -149,7 +149,7 @@ async fn a_realm_in_trouble_is_told_by_its_own_class() {
     let cases: Vec<(Then, &[u16])> = vec![
         (status(401), &[403, 404]),
         (status(403), &[403, 404]),
-        (status(429).header("retry-after", "60"), &[429]),
+        (status(429).header("retry-after", "1"), &[429]),
         (status(500), &[502]),
         (web_page(200).body(page), &[502]),
         (status(200).header("content-type", "application/json").body("{}"), &[502]),

@@ -11,7 +11,7 @@ use crate::harness::{Section, Setup, Tidegate, eventually, until};
 use crate::upstream::{Gate, Kind, Upstream, any, blob, everything, manifest, serve, status};
 
 /// Orders; gives the job's identifier.
-async fn order(tidegate: &Tidegate, order: &Value) -> String {
+pub(crate) async fn order(tidegate: &Tidegate, order: &Value) -> String {
     let call = tidegate.admin().call(Method::POST, "/api/v1/warm");
     let answer = call.header("content-type", "application/json").body(order.to_string()).send().await;
     assert_eq!(answer.status, 202, "{answer:?}");
@@ -19,7 +19,7 @@ async fn order(tidegate: &Tidegate, order: &Value) -> String {
 }
 
 /// Waits for the end of a job.
-async fn ended(tidegate: &Tidegate, id: &str) -> Value {
+pub(crate) async fn ended(tidegate: &Tidegate, id: &str) -> Value {
     eventually("the end of the job", async || {
         let job = tidegate.admin().get(&format!("/api/v1/warm/{id}")).send().await.json();
         job["is_over"].as_bool().unwrap().then_some(job)

@@ -10,7 +10,7 @@ use crate::registry::{
     memory::Question,
     pins,
 };
-use crate::upstream::{ManifestHead, UpstreamError};
+use crate::upstream::{ManifestHead, Priority, UpstreamError};
 
 impl Pull {
     pub(super) async fn ask_upstream(
@@ -26,9 +26,11 @@ impl Pull {
         }
         let question = self.question(class);
         let mut answer = self.exchange(class, known.as_ref(), want).await;
+        let urgency = self.urgency();
         if let (Err(error), Some(_)) = (&answer, &known) {
             // It was shown to this node before: a refusal may be about the node.
-            let weighed = self.repository.upstream.weigh_refusal(self.repository.name(), error.clone()).await;
+            let (upstream, name) = (&self.repository.upstream, self.repository.name());
+            let weighed = upstream.weigh_refusal(&urgency, name, error.clone()).await;
             answer = Err(weighed);
         }
         match &answer {
@@ -65,7 +67,8 @@ impl Pull {
         if known.is_none() && want == Want::Body && !is_stored {
             return self.fetch(&self.reference, class).await;
         }
-        let head = upstream.head_manifest(self.repository.name(), &self.reference, class).await?;
+        let (urgency, name) = (self.urgency(), self.repository.name());
+        let head = upstream.head_manifest(&urgency, name, &self.reference, class).await?;
         // A tag's digest is always SHA-256 to clients; where upstream says none, its body must tell.
         let Some(current) = digest.or(head.digest.filter(|digest| digest.algorithm() == Algorithm::Sha256))
         else {
@@ -117,7 +120,7 @@ impl Pull {
 
     async fn fetch(&self, reference: &Reference, class: &AcceptClass) -> Answer {
         let Acquired { manifest, stored } =
-            acquire::fetch(&self.core, &self.repository, reference, class).await?;
+            acquire::fetch(&self.core, &self.urgency(), &self.repository, reference, class).await?;
         let observation = TagObservation {
             digest: manifest.digest,
             media_type: manifest.media_type.clone(),
@@ -150,8 +153,10 @@ impl Pull {
         known: Option<&TagObservation>,
     ) {
         let negative_for = self.repository.upstream.config().freshness.negative_for;
-        if matches!(error, UpstreamError::Offline { .. }) {
-            // Known without asking, and over at once when the node is put back.
+        if let UpstreamError::Offline { .. } | UpstreamError::Reserved { priority: Priority::Ahead, .. } =
+            error
+        {
+            // Known without asking, and over at once when the node is put back, or for clients that ask the same.
             return;
         }
         if !error.is_transient() || known.is_some() {

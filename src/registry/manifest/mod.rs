@@ -15,12 +15,13 @@ use super::freshness::{Verdict, age, judge};
 use super::memory::{Question, StoredManifest, TagKey};
 use super::patience;
 use super::prefetch;
+use super::together;
 use super::{CacheResult, PulledManifest, RegistryError, Repository, Served, StaleCause, Staleness, Want};
-use crate::auth::{Actor, RequestContext, policy};
+use crate::auth::{RequestContext, policy};
 use crate::metadata::{ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
-use crate::upstream::{Link, UpstreamError};
+use crate::upstream::{Link, Priority, UpstreamError, Urgency};
 
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Found, UpstreamError>;
@@ -51,7 +52,7 @@ pub(super) async fn pull(
         repository: repository.clone(),
         reference: reference.clone(),
         want,
-        is_for_client: context.actor != Actor::System,
+        priority: patience::priority_of(context),
     };
     match reference {
         Reference::Digest(digest) => pull.by_digest(digest).await,
@@ -72,7 +73,7 @@ pub(super) async fn find_known(
         repository,
         reference: Reference::Tag(tag.clone()),
         want: Want::Body,
-        is_for_client: false,
+        priority: Priority::Ahead,
     };
     let known = pull.find_observation(tag, &AcceptClass::Any).await?;
     let clocks = pull.repository.upstream.config().freshness;
@@ -92,8 +93,8 @@ struct Pull {
     repository: Repository,
     reference: Reference,
     want: Want,
-    /// Whether a client gets the answer, which may want what the manifest lists next.
-    is_for_client: bool,
+    /// Who gets the answer. A client may want what the manifest lists next.
+    priority: Priority,
 }
 
 impl Pull {
@@ -219,7 +220,8 @@ impl Pull {
             }
             return Err(trouble.error);
         }
-        let asked = self.ask(class, Some(known.clone()), self.want);
+        let pull = self.for_news();
+        let asked = pull.ask(class, Some(known.clone()), self.want);
         match patience::for_news(&self.repository, asked).await {
             Ok(answer) => answer,
             Err(slow) => {
@@ -275,23 +277,19 @@ impl Pull {
             if let Some(error) = self.find_failure(class).await.filter(|error| !error.is_transient()) {
                 return Err(error);
             }
-            let question = self.question(class);
-            let (pull, class) = (self.clone(), class.clone());
-            let run = move || async move { pull.ask_upstream(&class, known, want).await };
-            match self.core.manifest_flights.run((question, want), run).await {
-                Some(Joined::Led(answer)) => answer.map(Joined::Led),
-                Some(Joined::Followed(answer)) => answer.map(Joined::Followed),
-                None => Err(UpstreamError::Broken {
-                    upstream: self.repository.upstream.config().name.clone(),
-                    reason: "asking it ended in an internal fault".to_owned(),
-                }),
-            }
+            let key = (self.question(class), want);
+            let run = || {
+                let (pull, class, known) = (self.clone(), class.clone(), known.clone());
+                async move { pull.ask_upstream(&class, known, want).await }
+            };
+            let upstream = &self.repository.id.upstream;
+            together::ask(&self.core.manifest_flights, key, upstream, self.priority, run).await
         }
         .boxed()
     }
 
     async fn ask_in_background(&self, tag: &Tag, class: &AcceptClass, known: &TagObservation) {
-        let (pull, class, known) = (self.clone(), class.clone(), known.clone());
+        let (pull, class, known) = (self.for_news(), class.clone(), known.clone());
         // One task for all who are served meanwhile.
         let is_asked = self.core.manifest_flights.is_running(&(self.question(&class), Want::Body));
         if is_asked || self.find_failure(&class).await.is_some() {
@@ -345,7 +343,8 @@ impl Pull {
         let served = Served { stored: found.stored, ..self.served(result) };
         match &found.manifest {
             Some(manifest) => {
-                if self.is_for_client && result == CacheResult::Miss && self.want == Want::Body {
+                if self.priority == Priority::Client && result == CacheResult::Miss && self.want == Want::Body
+                {
                     prefetch::follow_up(&self.core, &self.repository, manifest);
                 }
                 self.answer_stored(manifest, served)
@@ -392,6 +391,15 @@ impl Pull {
     fn aged(&self, result: CacheResult, known: &TagObservation) -> Served {
         let age = age(self.core.clock.now(), known.checked_at);
         Served { age: Some(age).filter(|age| *age != Duration::MAX), ..self.served(result) }
+    }
+
+    /// The same question, where an answer is here already.
+    fn for_news(&self) -> Self {
+        Self { priority: self.priority.max(Priority::Revalidation), ..self.clone() }
+    }
+
+    const fn urgency(&self) -> Urgency {
+        Urgency::fixed(self.priority)
     }
 
     fn is_offline(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
-use super::job::{Job, MOST_TRIES, WarmedState, describe, may_help, pauses};
+use super::job::{Job, MOST_TRIES, WarmedState, describe, is_told_to_wait, may_help, pauses};
 use crate::auth::RequestContext;
 use crate::oci::{AcceptClass, Descriptor, Digest, MediaType, Platform, Reference};
 use crate::registry::ahead::{self, Reason};
@@ -40,7 +40,7 @@ pub(super) async fn make_complete(
     reference: &Reference,
 ) {
     let warming = Warming { core, job, place, repository, reference };
-    let (mut backoff, mut tries, mut least_missing) = (pauses(), 0, usize::MAX);
+    let (mut backoff, mut tries, mut least_missing) = (pauses(), 0_u32, usize::MAX);
     loop {
         job.wait_turn(&core.clock).await;
         job.update(place, |image| image.state = WarmedState::Running);
@@ -54,7 +54,7 @@ pub(super) async fn make_complete(
             }
             Err(failed) => failed,
         };
-        tries += 1;
+        tries += u32::from(!matches!(&trouble, Trouble::Passing(error) if is_told_to_wait(error)));
         if missing < least_missing {
             least_missing = missing;
             tries = 1;

@@ -234,7 +234,7 @@ impl Job {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            tries += 1;
+            tries += u32::from(!is_told_to_wait(&error));
             if !may_help(&error) || tries >= MOST_TRIES {
                 return Err(describe(&error));
             }
@@ -263,6 +263,11 @@ pub(super) const fn pauses() -> Backoff {
 /// Whether trying again may help. What this node is offline for, it is until somebody says otherwise.
 pub(super) const fn may_help(error: &RegistryError) -> bool {
     error.is_transient() && !matches!(error, RegistryError::Offline { .. })
+}
+
+/// Whether it is known when to try again. To wait for that is no failure, however often: nothing is asked meanwhile.
+pub(super) fn is_told_to_wait(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Throttled { retry_after: Some(pause), .. } if !pause.is_zero())
 }
 
 /// An error with its causes, for people.
@@ -331,6 +336,13 @@ mod tests {
         job.persist(&clock, work).await.unwrap();
         assert_eq!(tries.get(), 2);
         assert!(begun.elapsed() >= Duration::from_mins(10), "{:?}", begun.elapsed());
+        tries.set(0);
+        let work = || {
+            tries.set(tries.get() + 1);
+            let is_throttled = tries.get() < 10 * MOST_TRIES;
+            async move { if is_throttled { Err(throttled(Duration::from_mins(1))) } else { Ok(()) } }
+        };
+        job.persist(&clock, work).await.unwrap();
         job.hold(Duration::from_hours(100));
         let begun = Instant::now();
         job.wait_turn(&clock).await;

@@ -42,7 +42,7 @@ fn grant(_: &Seen, number: usize) -> Response<Body> {
 fn trusting(server: &Server, credentials: Credentials) -> (Upstream, Clock) {
     upstream_with(&[server.url("registry.test")], |config| {
         config.trusted_hosts = vec!["auth.registry.test".into()];
-        config.credentials = credentials;
+        config.credentials = vec![credentials];
     })
 }
 
@@ -240,4 +240,19 @@ async fn a_basic_registry_gets_the_password_and_a_rotated_one_at_once() {
     assert_eq!(kind(&fetch(&upstream).await), "ok");
     let (anonymous, _) = trusting(&server, Credentials::Anonymous);
     assert_eq!(kind(&fetch(&anonymous).await), "forbidden");
+}
+
+#[tokio::test]
+async fn a_password_is_good_for_as_long_as_upstream_takes_it() {
+    let server = Server::start(|seen| match seen.authorization() {
+        "Basic dTpw" => ok("{}"),
+        _ => answer(401, &[("www-authenticate", "Basic realm=\"ecr\"")], ""),
+    })
+    .await;
+    let (upstream, clock) = trusting(&server, password());
+    for _ in 0..5 {
+        assert_eq!(kind(&fetch(&upstream).await), "ok");
+        clock.advance(Duration::from_mins(7));
+    }
+    assert_eq!(server.seen().len(), 6, "challenged once");
 }

@@ -23,7 +23,7 @@ async fn checklist_19_and_79_requests_carry_our_own_headers_only() {
     let upstream = upstream(&server);
     assert_eq!(kind(&fetch(&upstream).await), "ok");
     let class = AcceptClass::Only(vec![MediaType::OCI_MANIFEST]);
-    assert_eq!(kind(&upstream.fetch_manifest(&repository(), &tag(), &class).await), "ok");
+    assert_eq!(kind(&upstream.fetch_manifest(&Urgency::CLIENT, &repository(), &tag(), &class).await), "ok");
     assert_eq!(kind(&read_blob(&upstream).await), "ok");
     let seen = server.seen();
     assert_eq!(seen[0].header("accept"), AcceptClass::Any.to_header_value());
@@ -63,9 +63,13 @@ async fn a_manifest_comes_byte_for_byte_with_what_its_head_says() {
         size_bytes: Some(body.len() as u64),
     };
     assert_eq!((fetched.body.as_ref(), fetched.head), (body.as_bytes(), head.clone()));
-    assert_eq!(upstream.head_manifest(&repository(), &tag(), &AcceptClass::Any).await.unwrap(), head);
+    assert_eq!(
+        upstream.head_manifest(&Urgency::CLIENT, &repository(), &tag(), &AcceptClass::Any).await.unwrap(),
+        head
+    );
     let other = "other".parse().unwrap();
-    let head = upstream.head_manifest(&repository(), &other, &AcceptClass::Any).await.unwrap();
+    let head =
+        upstream.head_manifest(&Urgency::CLIENT, &repository(), &other, &AcceptClass::Any).await.unwrap();
     assert_eq!(head.digest, None, "checklist 21: a malformed digest is as good as none");
 }
 
@@ -79,7 +83,10 @@ async fn a_registry_without_head_is_asked_by_get() {
             .await;
         let upstream = upstream(&server);
         for _ in 0..10 {
-            let head = upstream.head_manifest(&repository(), &tag(), &AcceptClass::Any).await.unwrap();
+            let head = upstream
+                .head_manifest(&Urgency::CLIENT, &repository(), &tag(), &AcceptClass::Any)
+                .await
+                .unwrap();
             assert_eq!(head.size_bytes, Some(2));
         }
     }
@@ -89,16 +96,20 @@ async fn a_registry_without_head_is_asked_by_get() {
 async fn a_blob_is_resumed_where_it_was_cut() {
     let server = Server::start(|seen| serve_ranges(seen, CONTENT)).await;
     let upstream = upstream(&server);
-    let whole = upstream.open_blob(&repository(), &digest(), 0).await.unwrap();
+    let whole = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 0).await.unwrap();
     assert_eq!((whole.offset, whole.total_bytes), (0, Some(10)));
     assert_eq!(read(whole).await.unwrap(), CONTENT.as_bytes());
-    let rest = upstream.open_blob(&repository(), &digest(), 7).await.unwrap();
+    let rest = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 7).await.unwrap();
     assert_eq!((rest.offset, rest.total_bytes), (7, Some(10)));
     assert_eq!(read(rest).await.unwrap(), b"789");
-    let part = upstream.open_blob_range(&repository(), &digest(), 2..5).await.unwrap();
+    let part = upstream.open_blob_range(&Urgency::CLIENT, &repository(), &digest(), 2..5).await.unwrap();
     assert_eq!((part.offset, part.total_bytes), (2, Some(10)));
     assert_eq!(read(part).await.unwrap(), b"234");
-    assert_eq!(kind(&upstream.open_blob(&repository(), &digest(), 10).await), "broken", "416");
+    assert_eq!(
+        kind(&upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 10).await),
+        "broken",
+        "416"
+    );
     let ranges: Vec<_> = server.seen().iter().map(|seen| seen.header("range").to_owned()).collect();
     assert_eq!(ranges, ["", "bytes=7-", "bytes=2-4", "bytes=10-"]);
 }
@@ -107,25 +118,37 @@ async fn a_blob_is_resumed_where_it_was_cut() {
 async fn an_upstream_that_ignores_ranges_starts_anew_or_is_refused() {
     let server = Server::start(|_| ok(CONTENT)).await;
     let upstream = upstream(&server);
-    let rest = upstream.open_blob(&repository(), &digest(), 7).await.unwrap();
+    let rest = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 7).await.unwrap();
     assert_eq!((rest.offset, read(rest).await.unwrap().as_slice()), (0, CONTENT.as_bytes()));
-    assert_eq!(kind(&upstream.open_blob_range(&repository(), &digest(), 2..5).await), "broken");
+    assert_eq!(
+        kind(&upstream.open_blob_range(&Urgency::CLIENT, &repository(), &digest(), 2..5).await),
+        "broken"
+    );
 }
 
 #[tokio::test]
 async fn checklist_31_a_blobs_size_is_found_without_head() {
     for (content, size) in [(CONTENT, 10), ("", 0)] {
         let server = Server::start(move |seen| serve_ranges(seen, content)).await;
-        assert_eq!(upstream(&server).probe_blob(&repository(), &digest()).await.unwrap(), Some(size));
+        assert_eq!(
+            upstream(&server).probe_blob(&Urgency::CLIENT, &repository(), &digest()).await.unwrap(),
+            Some(size)
+        );
         assert_eq!(
             (server.seen()[0].method.clone(), server.seen()[0].header("range")),
             (Method::GET, "bytes=0-0")
         );
     }
     let plain = Server::start(|_| ok(CONTENT)).await;
-    assert_eq!(upstream(&plain).probe_blob(&repository(), &digest()).await.unwrap(), Some(10));
+    assert_eq!(
+        upstream(&plain).probe_blob(&Urgency::CLIENT, &repository(), &digest()).await.unwrap(),
+        Some(10)
+    );
     let missing = Server::start(|_| answer(404, &[], "")).await;
-    assert_eq!(kind(&upstream(&missing).probe_blob(&repository(), &digest()).await), "absent");
+    assert_eq!(
+        kind(&upstream(&missing).probe_blob(&Urgency::CLIENT, &repository(), &digest()).await),
+        "absent"
+    );
 }
 
 #[tokio::test]
@@ -135,7 +158,7 @@ async fn a_wrong_part_is_broken() {
     {
         let server = Server::start(move |_| answer(206, &[("content-range", range)], body)).await;
         assert_eq!(
-            kind(&upstream(&server).open_blob(&repository(), &digest(), 7).await),
+            kind(&upstream(&server).open_blob(&Urgency::CLIENT, &repository(), &digest(), 7).await),
             "broken",
             "{range}"
         );
@@ -149,7 +172,11 @@ async fn content_that_is_compressed_or_a_web_page_is_refused() {
         let upstream = upstream(&server);
         assert_eq!(kind(&fetch(&upstream).await), "broken", "{header:?}");
         assert_eq!(kind(&read_blob(&upstream).await), "broken", "{header:?}");
-        assert_eq!(kind(&upstream.fetch_tags(&repository(), &[]).await), "broken", "{header:?}");
+        assert_eq!(
+            kind(&upstream.fetch_tags(&Urgency::CLIENT, &repository(), &[]).await),
+            "broken",
+            "{header:?}"
+        );
     }
 }
 
@@ -168,7 +195,8 @@ async fn an_endless_manifest_is_cut_at_its_cap() {
     let upstream = upstream(&server);
     for reference in ["announced", "chunked"] {
         let reference = reference.parse().unwrap();
-        let outcome = upstream.fetch_manifest(&repository(), &reference, &AcceptClass::Any).await;
+        let outcome =
+            upstream.fetch_manifest(&Urgency::CLIENT, &repository(), &reference, &AcceptClass::Any).await;
         assert_eq!(kind(&outcome), "broken");
     }
 }
@@ -187,12 +215,13 @@ async fn listings_tell_their_next_page_and_no_more() {
     })
     .await;
     let upstream = upstream(&server);
-    let page = upstream.fetch_tags(&repository(), &[("n".into(), "2".into())]).await.unwrap();
+    let page =
+        upstream.fetch_tags(&Urgency::CLIENT, &repository(), &[("n".into(), "2".into())]).await.unwrap();
     let next = NextPage { query: vec![("last".into(), "b".into()), ("n".into(), "2".into())] };
     assert_eq!(page, TagsPage { tags: vec!["a".into(), "b".into()], next: Some(next) });
-    assert_eq!(kind(&upstream.fetch_tags(&repository(), &[]).await), "broken");
+    assert_eq!(kind(&upstream.fetch_tags(&Urgency::CLIENT, &repository(), &[]).await), "broken");
     let query = [("artifactType".to_owned(), "application/x+y".to_owned())];
-    let page = upstream.fetch_referrers(&repository(), &digest(), &query).await.unwrap();
+    let page = upstream.fetch_referrers(&Urgency::CLIENT, &repository(), &digest(), &query).await.unwrap();
     assert!(page.filtered && page.next.is_none() && page.body == r#"{"manifests":[]}"#);
     assert!(server.seen()[2].target.ends_with("?artifactType=application/x%2By"));
 }

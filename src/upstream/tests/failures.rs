@@ -45,7 +45,8 @@ async fn a_body_that_ends_early_is_broken() {
         (part, 5),
     ] {
         let (upstream, _) = upstream_with(&[raw_server(text, true).await], |_| ());
-        let mut transfer = upstream.open_blob(&repository(), &digest(), offset).await.unwrap();
+        let mut transfer =
+            upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), offset).await.unwrap();
         assert_eq!(transfer.body.next().await.unwrap().unwrap(), "12345");
         let end = transfer.body.next().await.unwrap();
         assert_eq!(kind(&end), "broken", "{text}");
@@ -147,7 +148,7 @@ async fn dropping_a_transfer_ends_it() {
     })
     .await;
     let upstream = upstream(&server);
-    let mut transfer = upstream.open_blob(&repository(), &digest(), 0).await.unwrap();
+    let mut transfer = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 0).await.unwrap();
     assert!(transfer.body.next().await.unwrap().is_ok());
     drop(transfer);
     let gone = async {
@@ -173,7 +174,8 @@ async fn statuses_reach_the_caller_as_their_class() {
         assert_eq!(kind(&fetch(&upstream).await), expected, "{status}");
         assert_eq!(kind(&read_blob(&upstream).await), expected, "{status}");
         if let Err(UpstreamError::Throttled { retry_after, .. }) = fetch(&upstream).await {
-            assert_eq!(retry_after, Some(Duration::from_hours(1)));
+            let pause = retry_after.unwrap();
+            assert!(pause > Duration::from_mins(14) && pause <= Duration::from_mins(15), "{pause:?}");
         }
     }
 }
@@ -214,7 +216,7 @@ async fn a_cut_transfer_is_resumed_at_the_other_endpoint() {
     let other = Server::start(|_| answer(206, &[("content-range", "bytes 5-9/10")], "56789")).await;
     let (upstream, _) = upstream_with(&[cut, other.url("mirror.test")], |_| ());
     assert_eq!(kind(&read_blob(&upstream).await), "broken");
-    let rest = upstream.open_blob(&repository(), &digest(), 5).await.unwrap();
+    let rest = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 5).await.unwrap();
     assert_eq!(read(rest).await.unwrap(), b"56789");
 }
 
@@ -250,7 +252,8 @@ async fn absence_and_throttling_do_not_open_the_breaker() {
         for _ in 0..20 {
             let _ = fetch(&upstream).await;
         }
-        assert_eq!(server.seen().len(), 20, "{status}");
+        let asked = if status == 429 { 1 } else { 20 };
+        assert_eq!(server.seen().len(), asked, "{status}");
         assert_eq!(upstream.status().endpoints[0].state, EndpointState::Up);
     }
 }
@@ -269,7 +272,7 @@ async fn a_slot_is_held_for_as_long_as_the_body_comes() {
         config.max_concurrent_requests = 1;
         config.timeouts.first_byte = SHORT;
     });
-    let transfer = upstream.open_blob(&repository(), &digest(), 0).await.unwrap();
+    let transfer = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 0).await.unwrap();
     assert_eq!(kind(&fetch(&upstream).await), "unreachable", "busy");
     drop(transfer);
     assert_eq!(kind(&fetch(&upstream).await), "ok");

@@ -5,6 +5,7 @@ mod content;
 mod failures;
 mod offline;
 mod redirects;
+mod throttling;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -164,7 +165,7 @@ fn config(endpoints: &[String]) -> UpstreamConfig {
         offline: false,
         platforms: Vec::new(),
         prefetch: Prefetch::Off,
-        credentials: Credentials::Anonymous,
+        credentials: vec![Credentials::Anonymous],
         ca_file: None,
         trusted_hosts: vec![],
         allow: vec!["*".into()],
@@ -211,7 +212,7 @@ fn digest() -> Digest {
 }
 
 async fn fetch(upstream: &Upstream) -> Result<FetchedManifest, UpstreamError> {
-    upstream.fetch_manifest(&repository(), &tag(), &AcceptClass::Any).await
+    upstream.fetch_manifest(&Urgency::CLIENT, &repository(), &tag(), &AcceptClass::Any).await
 }
 
 async fn read(mut transfer: BlobTransfer) -> Result<Vec<u8>, UpstreamError> {
@@ -223,7 +224,7 @@ async fn read(mut transfer: BlobTransfer) -> Result<Vec<u8>, UpstreamError> {
 }
 
 async fn read_blob(upstream: &Upstream) -> Result<Vec<u8>, UpstreamError> {
-    read(upstream.open_blob(&repository(), &digest(), 0).await?).await
+    read(upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 0).await?).await
 }
 
 fn kind<T>(outcome: &Result<T, UpstreamError>) -> &'static str {

@@ -16,11 +16,17 @@ async fn an_upstream_that_is_offline_is_neither_looked_up_nor_asked() {
     let upstream = Upstream::new(offline, &shared).unwrap();
     assert_eq!(upstream.status().link, Link::Offline);
     assert_eq!(kind(&fetch(&upstream).await), "offline");
-    assert_eq!(kind(&upstream.head_manifest(&repository(), &tag(), &AcceptClass::Any).await), "offline");
+    assert_eq!(
+        kind(&upstream.head_manifest(&Urgency::CLIENT, &repository(), &tag(), &AcceptClass::Any).await),
+        "offline"
+    );
     assert_eq!(kind(&read_blob(&upstream).await), "offline");
-    assert_eq!(kind(&upstream.probe_blob(&repository(), &digest()).await), "offline");
-    assert_eq!(kind(&upstream.fetch_tags(&repository(), &[]).await), "offline");
-    assert_eq!(kind(&upstream.fetch_referrers(&repository(), &digest(), &[]).await), "offline");
+    assert_eq!(kind(&upstream.probe_blob(&Urgency::CLIENT, &repository(), &digest()).await), "offline");
+    assert_eq!(kind(&upstream.fetch_tags(&Urgency::CLIENT, &repository(), &[]).await), "offline");
+    assert_eq!(
+        kind(&upstream.fetch_referrers(&Urgency::CLIENT, &repository(), &digest(), &[]).await),
+        "offline"
+    );
     assert_eq!((shared.dns.asked(), server.seen().len()), (0, 0));
     assert!(upstream.status().is_usable(), "it says nothing against the endpoint");
     upstream.set_link(Link::Online);
@@ -39,7 +45,7 @@ async fn what_runs_ends_when_the_upstream_goes_offline() {
     })
     .await;
     let (upstream, dns) = switchable(&server);
-    let mut transfer = upstream.open_blob(&repository(), &digest(), 0).await.unwrap();
+    let mut transfer = upstream.open_blob(&Urgency::CLIENT, &repository(), &digest(), 0).await.unwrap();
     assert_eq!(transfer.body.next().await.unwrap().unwrap(), "begins");
     let mut asking = Box::pin(fetch(&upstream));
     while server.count("/manifests/") == 0 {

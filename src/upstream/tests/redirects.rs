@@ -102,10 +102,10 @@ async fn checklist_87_a_manifest_redirect_is_followed_with_the_other_registrys_o
     let (upstream, _) = upstream_with(&[server.url("registry.test")], |config| {
         config.trusted_hosts = vec!["cdn.elsewhere.test".into()];
         let password = crate::config::Secret::new("p");
-        config.credentials = Credentials::Password { username: "u".into(), password };
+        config.credentials = vec![Credentials::Password { username: "u".into(), password }];
     });
     assert_eq!(fetch(&upstream).await.unwrap().head.media_type, Some(MediaType::OCI_INDEX));
-    let head = upstream.head_manifest(&repository(), &tag(), &AcceptClass::Any).await;
+    let head = upstream.head_manifest(&Urgency::CLIENT, &repository(), &tag(), &AcceptClass::Any).await;
     assert_eq!(head.unwrap().media_type, Some(MediaType::OCI_INDEX));
     assert_eq!(other.count("/token"), 1, "the other registry's token is kept too");
     assert!(server.seen().iter().all(|seen| seen.authorization().is_empty()));
@@ -146,6 +146,9 @@ async fn referrers_that_lead_to_web_pages_are_absent() {
     ] {
         let server = Server::start(script).await;
         let upstream = trusting(&server, &["cdn.elsewhere.test"]);
-        assert_eq!(kind(&upstream.fetch_referrers(&repository(), &digest(), &[]).await), "absent");
+        assert_eq!(
+            kind(&upstream.fetch_referrers(&Urgency::CLIENT, &repository(), &digest(), &[]).await),
+            "absent"
+        );
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Access {
     Open,
     /// Those with name and password.
     Basic(String, String),
+    /// Those with one of these names, and the password `of-` and the name.
+    Users(Vec<String>),
     /// Those with a token for the repository.
     Bearer(Bearer),
 }
@@ -101,6 +103,10 @@ impl Tokens {
                 let right = basic_of(request) == Some(format!("{user}:{password}"));
                 (!right).then(|| refusal("Basic realm=\"scripted\""))
             }
+            Access::Users(users) => {
+                let right = users.iter().any(|user| basic_of(request) == Some(format!("{user}:of-{user}")));
+                (!right).then(|| refusal("Basic realm=\"scripted\""))
+            }
             Access::Bearer(bearer) => self.bearer_refusal(bearer, request),
         }
     }
@@ -147,7 +153,7 @@ pub(super) fn hidden(access: &Access, request: &Request) -> Answer {
 }
 
 /// `user:password` of a request.
-fn basic_of(request: &Request) -> Option<String> {
+pub(super) fn basic_of(request: &Request) -> Option<String> {
     let encoded = request.header(header::AUTHORIZATION.as_str())?.strip_prefix("Basic ")?;
     String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }

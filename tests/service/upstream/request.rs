@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{HeaderMap, Method};
 
+use super::authorize::basic_of;
 use crate::content::Content;
 
 /// What a request is for.
@@ -85,6 +86,7 @@ pub(crate) struct When {
     repository: Option<String>,
     reference: Option<String>,
     parameter: Option<(String, String)>,
+    user: Option<String>,
     whole: bool,
 }
 
@@ -133,6 +135,12 @@ impl When {
         self
     }
 
+    /// Only those of this user.
+    pub(crate) fn by(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
+        self
+    }
+
     /// Only those for the content from its first byte.
     pub(crate) fn whole(mut self) -> Self {
         self.whole = true;
@@ -147,6 +155,9 @@ impl When {
             && self.repository.as_ref().is_none_or(|name| *name == request.repository)
             && self.reference.as_ref().is_none_or(|reference| *reference == request.reference)
             && self.parameter.as_ref().is_none_or(|(name, value)| request.parameters(name).contains(value))
+            && self.user.as_ref().is_none_or(|user| {
+                basic_of(request).is_some_and(|basic| basic.split(':').next() == Some(user))
+            })
             && !(self.whole && resumes)
     }
 }
