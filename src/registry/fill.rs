@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RegistryError;
 use super::core::Core;
+use super::integrity::{self, FoundBy};
 use super::pace::Pace;
 use super::repository::Repository;
 use super::stored::open_whole;
@@ -278,16 +279,19 @@ impl Run {
 
     /// Gives the share of the memory that the content is in, where the disk did not take it.
     async fn fill(&self) -> Result<Option<MemoryShare>, FillFailure> {
-        if let Ok(Some(file)) = open_whole(&self.core, &self.digest).await {
+        let expected = self.progress.borrow().size_bytes;
+        if let Some(file) = self.find_stored(expected).await {
             // Committed between the look-up of the one who started this and now.
             self.publish_stored(file);
             return Ok(None);
         }
-        let expected = self.progress.borrow().size_bytes;
-        let transfer =
-            Transfer::open(&self.repository.upstream, self.repository.name(), &self.digest, 0, expected)
-                .await
-                .map_err(FillFailure::Upstream)?;
+        let (upstream, name) = (&self.repository.upstream, self.repository.name());
+        // Before what comes is listed: an item that is listed and has no file has lost it.
+        let (transfer, _was_lost) = tokio::join!(
+            Transfer::open(upstream, name, &self.digest, 0, expected),
+            self.core.condemn_missing(&self.digest, FoundBy::Pull),
+        );
+        let transfer = transfer.map_err(FillFailure::Upstream)?;
         let size_bytes = transfer.total_bytes();
         if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
             return Err(FillFailure::TooLarge);
@@ -309,6 +313,12 @@ impl Run {
         let file = written?;
         fetched?;
         self.finish(file).await
+    }
+
+    async fn find_stored(&self, expected_bytes: Option<u64>) -> Option<BlobFile> {
+        let file = open_whole(&self.core, &self.digest).await.ok().flatten()?;
+        let is_as_expected = expected_bytes.is_none_or(|bytes| bytes == file.size_bytes());
+        (is_as_expected || integrity::is_sound(&self.core, &self.digest).await).then_some(file)
     }
 
     /// Network to queue. Ends early, without error, when the writer is gone.

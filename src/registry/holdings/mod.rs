@@ -141,7 +141,7 @@ pub(super) async fn list(
 }
 
 /// Finds what the names of a query mean. Registries count that are configured, and that were.
-async fn resolve(core: &Core, query: &HoldingQuery) -> Result<HoldingFilter, RegistryError> {
+pub(super) async fn resolve(core: &Core, query: &HoldingQuery) -> Result<HoldingFilter, RegistryError> {
     let now = core.clock.now();
     let ago = |span: Duration| {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

@@ -1,16 +1,44 @@
 //! One question to upstream about a manifest, and what is made of its answer.
 
+use std::sync::Arc;
+
 use super::{Answer, Found, Pull};
 use crate::metadata::{AccessProof, ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
+use crate::registry::core::Core;
 use crate::registry::{
-    Want,
+    Repository, Want,
     acquire::{self, Acquired, find_stored, is_telling},
     deletion,
     memory::Question,
     pins,
 };
 use crate::upstream::{ManifestHead, UpstreamError};
+
+/// Fetches a manifest by its digest although it may be in memory: what is on the disk was damaged. Whoever asks for
+/// it meanwhile gets the same answer.
+pub(in crate::registry) async fn refetch(
+    core: &Arc<Core>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<(), UpstreamError> {
+    let pull = Pull {
+        core: Arc::clone(core),
+        repository: repository.clone(),
+        reference: Reference::Digest(*digest),
+        want: Want::Body,
+        is_for_client: false,
+    };
+    let key = (pull.question(&AcceptClass::Any), Want::Body);
+    let fetch = move || async move { pull.fetch(&pull.reference, &AcceptClass::Any).await };
+    match core.manifest_flights.run(key, fetch).await {
+        Some(joined) => joined.into_inner().map(drop),
+        None => Err(UpstreamError::Broken {
+            upstream: repository.upstream.config().name.clone(),
+            reason: "asking it ended in an internal fault".to_owned(),
+        }),
+    }
+}
 
 impl Pull {
     pub(super) async fn ask_upstream(

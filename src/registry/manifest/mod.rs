@@ -22,6 +22,8 @@ use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
 use crate::upstream::{Link, UpstreamError};
 
+pub(super) use ask::refetch;
+
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Found, UpstreamError>;
 
