@@ -47,6 +47,8 @@ pub struct HeldContent {
     pub content: ContentRecord,
     /// The repository's tags that were last seen at it.
     pub tags: Vec<Tag>,
+    /// When its bytes were last compared with its digest; `None` for what was found on the disk and never looked at.
+    pub verified_at: Option<Timestamp>,
     /// Whether a pin covers the content.
     pub is_pinned: bool,
 }
@@ -135,6 +137,7 @@ pub(super) async fn list(
         repository: names.client_name(&holding.repository),
         content: holding.content,
         tags: holding.tags,
+        verified_at: holding.verified_at,
         is_pinned: holding.is_pinned,
     });
     Ok(HoldingList { holdings: held.collect(), next })
