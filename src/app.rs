@@ -17,7 +17,7 @@ use crate::blobs::{Blobs, LocalBlobs};
 use crate::config::{Config, Loaded, Sources, UpstreamConfig};
 use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
-use crate::metadata::sqlite::SqliteIndex;
+use crate::metadata::sqlite::{SqliteIndex, Start};
 use crate::registry::{
     CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UpkeepError,
     UseLog,
@@ -51,6 +51,12 @@ const WARM_PERIOD: Duration = Duration::from_secs(30);
 
 /// How often images are counted when nothing is known to have changed.
 const SURVEY_PERIOD: Duration = Duration::from_mins(10);
+
+/// How often it is looked whether content is due to be verified.
+const SCRUB_PERIOD: Duration = Duration::from_mins(1);
+
+/// How often the index is looked through when nothing tells of damage.
+const INDEX_PERIOD: Duration = Duration::from_hours(24);
 
 /// How many old listings are removed at once.
 const LISTING_BATCH: u32 = 10_000;
@@ -134,6 +140,11 @@ impl App {
         registry.resume_warm().await;
         spawn_warm_worker(&tasks, &registry, clock.clone());
         spawn_disk_worker(&tasks, &registry, &parts);
+        registry.set_scrub(&config.storage.scrub);
+        if index.start() == Start::Anew {
+            registry.note_index_replaced();
+        }
+        spawn_integrity_workers(&tasks, &registry, &clock);
         spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
@@ -144,7 +155,7 @@ impl App {
             node_id,
             tasks: tasks.clone(),
             cores: cores.clone(),
-            readiness: readiness(&index, config),
+            readiness: readiness(&registry, &index, config),
             advice: advice(&registry),
         };
         let server = Server::bind(&config.server, services).context("listen")?;
@@ -255,6 +266,7 @@ impl Reload<'_> {
         self.access.set_token(config.server.admin_token.as_ref());
         self.registry.replace_names(names);
         self.registry.replace_warm_schedule(&config.warm);
+        self.registry.set_scrub(&config.storage.scrub);
         self.evictor.set_budget(config.storage.max_size_bytes);
         self.evictor.set_min_free(config.storage.min_free);
         Ok(())
@@ -341,8 +353,23 @@ fn spawn_disk_worker(tasks: &Tasks, registry: &Registry, parts: &CacheParts) {
     watch.spawn(tasks, parts.clock.clone());
 }
 
+fn spawn_integrity_workers(tasks: &Tasks, registry: &Registry, clock: &Clock) {
+    let scrubbed = registry.clone();
+    let scrub = Worker::new("scrub", SCRUB_PERIOD, move || {
+        let registry = scrubbed.clone();
+        async move { registry.scrub().await }
+    });
+    scrub.nudged_by(registry.scrub_signal()).spawn(tasks, clock.clone());
+    let (signal, registry) = (registry.index_signal(), registry.clone());
+    let index = Worker::new("index-check", INDEX_PERIOD, move || {
+        let registry = registry.clone();
+        async move { registry.look_after_index().await.map(drop) }
+    });
+    index.nudged_by(signal).spawn(tasks, clock.clone());
+}
+
 fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
-    let registry = registry.clone();
+    let (registry, scrub) = (registry.clone(), registry.scrub_signal());
     tasks.spawn(async move { registry.follow_events().await });
     let (rebuild, evictor) = (Rebuild::new(parts, tasks.clone()), Arc::clone(evictor));
     tasks.spawn(async move {
@@ -350,6 +377,7 @@ fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, 
             Ok(rebuilt) => {
                 tracing::debug!(?rebuilt, "index and disk were compared");
                 evictor.nudge();
+                scrub.notify_one();
             }
             Err(error) => tracing::warn!(error = %error, "index and disk could not be compared"),
         }
@@ -357,13 +385,19 @@ fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, 
 }
 
 /// What has to work for this node to be ready.
-fn readiness(index: &Arc<SqliteIndex>, config: &Config) -> Vec<ReadinessCheck> {
+fn readiness(registry: &Registry, index: &Arc<SqliteIndex>, config: &Config) -> Vec<ReadinessCheck> {
     let index: Arc<dyn NodeIndex> = Arc::clone(index) as _;
+    let registry = registry.clone();
     let path = config.storage.path.clone();
     vec![
         ReadinessCheck::new("index", move || {
-            let index = Arc::clone(&index);
-            async move { index.content_bytes().await.map(drop).map_err(|error| error.to_string()) }
+            let (index, condition) = (Arc::clone(&index), registry.index_condition());
+            async move {
+                match condition {
+                    Some(condition) => Err(condition),
+                    None => index.content_bytes().await.map(drop).map_err(|error| error.to_string()),
+                }
+            }
         }),
         ReadinessCheck::new("storage", move || {
             let path = path.clone();

@@ -17,10 +17,11 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::fill_file::Place;
+use super::inspect::FileId;
 use super::open_files::OpenFiles;
 use super::patience::{Patience, too_slow};
 use super::spare::Spare;
-use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result, Space};
+use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Inspection, Result, Space};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::{Tasks, Timestamp};
 
@@ -105,15 +106,14 @@ impl Blobs for LocalBlobs {
             Err(error) => Err(error),
         });
         let file = opened.await?;
-        if let Some(file) = &file {
-            self.open_files.keep(digest, file);
-        }
-        Ok(file)
+        Ok(file.filter(|file| self.open_files.keep(digest, file)))
     }
 
     async fn find_size(&self, digest: &Digest) -> Result<Option<u64>> {
         let path = self.path_of(digest);
+        let condemned = self.open_files.find_condemned(digest);
         let looked = self.blocking("look at content", move || match fs::metadata(path) {
+            Ok(metadata) if condemned == Some(FileId::of(&metadata)) => Ok(None),
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -150,6 +150,34 @@ impl Blobs for LocalBlobs {
         // Afterwards: whoever opens it meanwhile would keep it. An open file keeps its space on the disk.
         self.open_files.forget(digest);
         removed
+    }
+
+    async fn inspect(&self, digest: &Digest) -> Result<Option<Inspection>> {
+        let (path, digest) = (self.path_of(digest), *digest);
+        let condemned = self.open_files.find_condemned(&digest);
+        self.blocking("open content", move || match File::open(path) {
+            Ok(file) if condemned == Some(FileId::of(&file.metadata()?)) => Ok(None),
+            Ok(file) => Inspection::begin(digest, Arc::new(file)).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        })
+        .await
+    }
+
+    async fn condemn(&self, digest: &Digest, file: Option<&BlobFile>) -> Result<bool> {
+        let path = self.path_of(digest);
+        let aside = self.root.join("incoming").join(format!("condemned-{:016x}", fastrand::u64(..)));
+        let bad = file.and_then(|file| file.file.metadata().ok()).map(|metadata| FileId::of(&metadata));
+        let removed = self.blocking("remove damaged content", move || remove_file(&path, &aside, bad)).await;
+        match bad.filter(|_| removed.is_err()) {
+            Some(bad) => self.open_files.condemn(digest, bad),
+            None => self.open_files.forget(digest),
+        }
+        removed
+    }
+
+    fn is_condemned(&self, digest: &Digest) -> bool {
+        self.open_files.find_condemned(digest).is_some()
     }
 
     async fn space(&self) -> Result<Space> {
@@ -205,6 +233,24 @@ fn remove_leftovers(path: &Path) {
             tracing::warn!(error = %error, path = %entry.path().display(), "leftovers of an earlier run cannot be removed");
         }
     }
+}
+
+/// Removes the file `bad` and no other that has come in its place: by its name alone, the system would remove
+/// whatever has that by then.
+fn remove_file(path: &Path, aside: &Path, bad: Option<FileId>) -> io::Result<bool> {
+    match fs::rename(path, aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    let is_other = |bad: FileId| fs::symlink_metadata(aside).is_ok_and(|found| FileId::of(&found) != bad);
+    if bad.is_some_and(is_other) {
+        // Who looked for it meanwhile fetches it again, at worst.
+        return fs::rename(aside, path).map(|()| false);
+    }
+    // What stays is a leftover for the next start: nobody finds it by its name.
+    let _removed = fs::remove_file(aside);
+    Ok(true)
 }
 
 /// Sends all content found; stops early when nobody listens.

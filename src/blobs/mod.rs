@@ -4,6 +4,7 @@
 
 mod error;
 mod fill_file;
+mod inspect;
 mod local;
 mod open_files;
 mod patience;
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub use error::{BlobError, DiskCause, Result};
 pub use fill_file::{FillFile, MemoryShare, Parts, VerifiedFile};
+pub use inspect::{Inspected, Inspection, ReadPart};
 pub use local::LocalBlobs;
 pub use slice::{FileSlice, is_socket_error};
 pub use space::Space;
@@ -39,6 +41,12 @@ impl BlobFile {
     #[cfg(test)]
     pub(crate) const fn new(file: Arc<std::fs::File>, size_bytes: u64) -> Self {
         Self { file, size_bytes }
+    }
+
+    /// The open file, for test doubles.
+    #[cfg(test)]
+    pub(crate) fn into_file(self) -> Arc<std::fs::File> {
+        self.file
     }
 
     /// The size of stored content in bytes; of content that is still coming, 0.
@@ -108,6 +116,19 @@ pub trait Blobs: Send + Sync {
 
     /// Removes content; who has it open reads on. `false` where it was not stored.
     async fn remove(&self, digest: &Digest) -> Result<bool>;
+
+    /// Opens stored content to compare it with its digest: by its name, whatever is kept open. `None` where it is
+    /// not stored.
+    async fn inspect(&self, digest: &Digest) -> Result<Option<Inspection>>;
+
+    /// Removes content that turned out to be damaged: `file`, or whatever has its name where that cannot be opened.
+    /// `false` where it was gone already, or other content has taken its place.
+    ///
+    /// What cannot be removed is an error, and is not given out any more until other content is in its place.
+    async fn condemn(&self, digest: &Digest, file: Option<&BlobFile>) -> Result<bool>;
+
+    /// Whether content is on the disk that was condemned and could not be removed.
+    fn is_condemned(&self, digest: &Digest) -> bool;
 
     /// Tells how much more could be stored.
     async fn space(&self) -> Result<Space>;

@@ -1,4 +1,4 @@
-//! Files that were opened lately, so that a hit does not open them again.
+//! Files that were opened lately, so that a hit does not open them again; and those that must not be opened.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::BlobFile;
+use super::inspect::FileId;
 use crate::oci::Digest;
 
 /// How many files are kept open. A hot set is smaller; descriptors are scarce on some systems.
@@ -14,9 +15,16 @@ const CAPACITY: usize = 256;
 /// Open files by digest. Never gives out a file that was removed or that changed its size.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
-    files: RwLock<HashMap<Digest, Kept>>,
+    files: RwLock<Files>,
     /// Counts uses: a file's last use is its value then.
     uses: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    kept: HashMap<Digest, Kept>,
+    /// Damaged files that cannot be removed. What is kept is none of them.
+    condemned: HashMap<Digest, FileId>,
 }
 
 #[derive(Debug)]
@@ -30,7 +38,7 @@ impl OpenFiles {
     pub(super) fn find(&self, digest: &Digest) -> Option<BlobFile> {
         let file = {
             let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
-            let kept = files.get(digest)?;
+            let kept = files.kept.get(digest)?;
             kept.last_use.store(self.next_use(), Ordering::Relaxed);
             kept.file.clone()
         };
@@ -41,13 +49,21 @@ impl OpenFiles {
         None
     }
 
-    /// Keeps a file open. The half that was not used for longest goes where there is no place.
-    pub(super) fn keep(&self, digest: &Digest, file: &BlobFile) {
+    /// Keeps a file open, unless it is condemned: then it is not to be given out at all, and the answer is `false`.
+    /// The half that was not used for longest goes where there is no place.
+    pub(super) fn keep(&self, digest: &Digest, file: &BlobFile) -> bool {
         let kept = Kept { file: file.clone(), last_use: AtomicU64::new(self.next_use()) };
-        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        let Files { kept: files, condemned } = &mut *guard;
+        if let Some(bad) = condemned.get(digest) {
+            if file.file.metadata().is_ok_and(|metadata| FileId::of(&metadata) == *bad) {
+                return false;
+            }
+            condemned.remove(digest);
+        }
         // Removed since it was opened: who removed it has been here already, or comes after this.
         if !is_current(file) {
-            return;
+            return true;
         }
         if files.len() >= CAPACITY {
             let mut uses: Vec<_> = files.values().map(|kept| kept.last_use.load(Ordering::Relaxed)).collect();
@@ -56,11 +72,24 @@ impl OpenFiles {
             files.retain(|_, kept| kept.last_use.load(Ordering::Relaxed) > median);
         }
         files.insert(*digest, kept);
+        true
     }
 
     /// Closes the file of a digest, once its readers are done.
     pub(super) fn forget(&self, digest: &Digest) {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.files.write().unwrap_or_else(PoisonError::into_inner).kept.remove(digest);
+    }
+
+    /// Gives this file out no more.
+    pub(super) fn condemn(&self, digest: &Digest, file: FileId) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.kept.remove(digest);
+        files.condemned.insert(*digest, file);
+    }
+
+    /// The file that is not given out for a digest.
+    pub(super) fn find_condemned(&self, digest: &Digest) -> Option<FileId> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).condemned.get(digest).copied()
     }
 
     fn next_use(&self) -> u64 {
@@ -103,7 +132,7 @@ mod tests {
             assert!(files.find(&digest_of(0)).is_some(), "used all the time");
         }
         assert!(files.find(&digest_of(1)).is_none());
-        assert!(files.files.read().unwrap().len() <= CAPACITY);
+        assert!(files.files.read().unwrap().kept.len() <= CAPACITY);
     }
 
     #[test]
@@ -120,6 +149,6 @@ mod tests {
             spoil(&path);
             assert!(files.find(&digest_of(number)).is_none());
         }
-        assert!(files.files.read().unwrap().is_empty());
+        assert!(files.files.read().unwrap().kept.is_empty());
     }
 }

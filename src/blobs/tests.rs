@@ -1,14 +1,16 @@
 //! The promises of the content store, on the local disk.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::fs::Advice;
 use tokio::sync::mpsc;
 
-use super::{BlobError, Blobs, FillFile, FoundBlob, LocalBlobs};
+use super::{BlobError, Blobs, FillFile, FoundBlob, Inspected, Inspection, LocalBlobs};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::Tasks;
 
@@ -172,7 +174,7 @@ async fn what_a_crash_left_is_set_aside_at_the_next_start() {
     let tasks = Tasks::new();
     let _blobs = LocalBlobs::open(folder.path(), &tasks).unwrap();
     assert_eq!(incoming_files(folder.path()), 0);
-    assert!(tasks.shut_down(std::time::Duration::from_secs(10)).await);
+    assert!(tasks.shut_down(Duration::from_secs(10)).await);
     let left = fs::read_dir(folder.path()).unwrap().flatten();
     let stale = left.filter(|entry| entry.file_name().to_string_lossy().contains("stale")).count();
     assert_eq!(stale, 0);
@@ -221,4 +223,123 @@ async fn a_disk_that_works_passes_its_probe_and_tells_its_space() {
     assert_eq!(incoming_files(folder.path()), 0);
     let space = blobs.space().await.unwrap();
     assert!(space.total_bytes >= space.free_bytes && space.total_bytes > 0, "{space:?}");
+}
+
+fn path_of(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join("content/sha256").join(&digest.hex()[..2]).join(digest.hex())
+}
+
+async fn inspect(store: &Arc<dyn Blobs>, digest: &Digest) -> Inspection {
+    let mut inspection = store.inspect(digest).await.unwrap().unwrap();
+    while inspection.read_next().await.unwrap().bytes > 0 {}
+    inspection
+}
+
+#[tokio::test]
+async fn an_inspection_tells_what_a_file_is_whatever_is_kept_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let digest = store(&blobs, b"content").await;
+    let empty = store(&blobs, b"").await;
+    assert_eq!(inspect(&blobs, &digest).await.judge().0, Inspected::Sound);
+    assert_eq!(inspect(&blobs, &empty).await.judge().0, Inspected::Sound);
+    let _kept = blobs.open(&digest).await.unwrap().unwrap();
+    // Another file in its place, of the same size.
+    fs::remove_file(path_of(folder.path(), &digest)).unwrap();
+    fs::write(path_of(folder.path(), &digest), "Content").unwrap();
+    assert_eq!(inspect(&blobs, &digest).await.judge().0, Inspected::Altered);
+    fs::remove_file(path_of(folder.path(), &digest)).unwrap();
+    assert!(blobs.inspect(&digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_inspected_is_neither_sound_nor_altered() {
+    let spoils: [fn(&Path); 3] = [
+        |path| fs::File::options().write(true).open(path).unwrap().write_all_at(b"C", 0).unwrap(),
+        |path| fs::File::options().write(true).open(path).unwrap().set_len(3).unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+    ];
+    for spoil in spoils {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = open(folder.path());
+        let digest = store(&blobs, b"content").await;
+        let mut inspection = blobs.inspect(&digest).await.unwrap().unwrap();
+        // All of it is read; and times of files are as coarse as the system's clock ticks.
+        inspection.read_next().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        spoil(&path_of(folder.path(), &digest));
+        assert_eq!(inspection.judge().0, Inspected::Changed);
+    }
+}
+
+#[tokio::test]
+async fn an_inspection_leaves_the_page_cache_as_it_was() {
+    // Not on a file system in memory, where there is nothing else.
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let blobs = open(folder.path());
+    let content: &'static [u8] = vec![7; 3 << 20].leak();
+    let digest = store(&blobs, content).await;
+    let path = path_of(folder.path(), &digest);
+    let file = blobs.open(&digest).await.unwrap().unwrap();
+    let part = |range| file.slice(range).unwrap();
+    let (hot, cold) = (part(0..1), part(2 << 20..3 << 20));
+    // To look is to have the system read, also some of what follows: each part is looked at once, at the end.
+    let plain = fs::File::open(&path).unwrap();
+    rustix::fs::fadvise(&plain, 0, None, Advice::DontNeed).unwrap();
+    if part(1 << 20..2 << 20).is_resident() {
+        // A file system that keeps everything: there is nothing to be seen.
+        return;
+    }
+    rustix::fs::fadvise(&plain, 0, None, Advice::Random).unwrap();
+    plain.read_exact_at(&mut [0], 0).unwrap();
+    if !hot.is_resident() {
+        // One that cannot tell.
+        return;
+    }
+    assert_eq!(inspect(&blobs, &digest).await.judge().0, Inspected::Sound);
+    assert!(hot.is_resident(), "what was in use stays");
+    assert!(!cold.is_resident(), "what was not goes again");
+}
+
+#[tokio::test]
+async fn what_is_condemned_goes_and_what_has_taken_its_place_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let digest = store(&blobs, b"content").await;
+    let path = path_of(folder.path(), &digest);
+    fs::write(&path, "CONTENT").unwrap();
+    let (_, bad) = inspect(&blobs, &digest).await.judge();
+    store(&blobs, b"content").await;
+    assert!(!blobs.condemn(&digest, Some(&bad)).await.unwrap());
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+    fs::write(&path, "CONTENT").unwrap();
+    let kept = blobs.open(&digest).await.unwrap().unwrap();
+    assert!(blobs.condemn(&digest, Some(&kept)).await.unwrap());
+    assert!(blobs.open(&digest).await.unwrap().is_none() && !path.exists());
+    assert!(!blobs.condemn(&digest, Some(&kept)).await.unwrap(), "gone already");
+    assert_eq!(incoming_files(folder.path()), 0);
+}
+
+#[tokio::test]
+async fn damaged_content_that_cannot_be_removed_is_not_given_out_before_it_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = open(folder.path());
+    let digest = store(&blobs, b"content").await;
+    let path = path_of(folder.path(), &digest);
+    fs::write(&path, "CONTENT").unwrap();
+    let kept = blobs.open(&digest).await.unwrap().unwrap();
+    // Nothing can be moved there any more; the tests may run as root, whom rights do not stop.
+    fs::remove_dir(folder.path().join("incoming")).unwrap();
+    fs::write(folder.path().join("incoming"), "").unwrap();
+    blobs.condemn(&digest, Some(&kept)).await.unwrap_err();
+    assert!(path.exists() && blobs.is_condemned(&digest));
+    assert!(blobs.open(&digest).await.unwrap().is_none());
+    assert_eq!(blobs.find_size(&digest).await.unwrap(), None);
+    assert!(blobs.inspect(&digest).await.unwrap().is_none());
+    fs::remove_file(folder.path().join("incoming")).unwrap();
+    fs::create_dir(folder.path().join("incoming")).unwrap();
+    store(&blobs, b"content").await;
+    assert_eq!(blobs.find_size(&digest).await.unwrap(), Some(7));
+    assert_eq!(blobs.open(&digest).await.unwrap().unwrap().size_bytes(), 7);
+    assert!(!blobs.is_condemned(&digest));
 }

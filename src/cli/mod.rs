@@ -47,7 +47,7 @@ enum Command {
     Config(configuration::ConfigCommand),
     /// Prints the finished configuration for a client to use this server as a mirror.
     ClientConfig(client_config::ClientConfigArguments),
-    /// Looks at what a running server has cached, and purges it.
+    /// Looks at what a running server has cached, verifies and purges it.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
     /// Has a running server fetch images ahead of time, whole.
@@ -82,6 +82,12 @@ enum Format {
     Text,
     /// For machines.
     Json,
+}
+
+/// Reads a number of bytes a second.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let bytes = crate::config::parse_size(text)?;
+    if bytes == 0 { Err("0 never ends: leave it out".to_owned()) } else { Ok(bytes) }
 }
 
 /// Why a command did not do what it was told.

@@ -8,8 +8,8 @@ use super::files::{self, FileKind};
 use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
-    Config, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ServerConfig, StorageConfig, Timeouts,
-    TlsConfig, UpstreamConfig, assemble_credentials, assemble_token, assemble_warm,
+    Config, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ScrubConfig, ServerConfig, StorageConfig,
+    Timeouts, TlsConfig, UpstreamConfig, assemble_credentials, assemble_token, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -146,6 +146,10 @@ fn assemble_storage(table: &Table, directory: &Path, faults: &mut Faults) -> Opt
         max_size_bytes: table.one(STORAGE, "max_size")?,
         min_free: MinFree::parse(&table.one::<String>(STORAGE, "min_free")?).ok()?,
         memory_bytes: table.one(STORAGE, "memory")?,
+        scrub: ScrubConfig {
+            every: table.one(STORAGE, "scrub_every")?,
+            rate_bytes: table.one(STORAGE, "scrub_rate")?,
+        },
     })
 }
 

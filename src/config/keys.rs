@@ -173,6 +173,14 @@ pub(super) static KEYS: &[Key] = &[
     one(Storage, "memory", Size(KIB * KIB), "byte budget of manifests and resolutions in memory")
         .or("64MiB")
         .at_start(),
+    one(
+        Storage,
+        "scrub_every",
+        Item::Duration(Duration::ZERO),
+        "how long after everything was compared with its digest it is again",
+    )
+    .or("7d"),
+    one(Storage, "scrub_rate", Size(KIB), "the most bytes a second that are read for that").or("16MiB"),
     one(Storage, "object_store", Unsupported(USE_LOCAL), "durable store of hosted blobs"),
     one(Metadata, "url", Unsupported(USE_SQLITE), "shared database"),
     one(Events, "url", Unsupported(USE_IN_PROCESS), "shared message bus"),

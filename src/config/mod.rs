@@ -43,7 +43,7 @@ pub use secret::Secret;
 pub use server::{ServerConfig, TlsConfig};
 pub use settings::Settings;
 pub use show::Entry;
-pub use storage::{MinFree, StorageConfig};
+pub use storage::{MinFree, ScrubConfig, StorageConfig};
 pub use upstream::{Credentials, Freshness, Prefetch, UpstreamConfig};
 pub use warm::{WarmConfig, WarmSchedule};
 

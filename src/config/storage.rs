@@ -1,6 +1,7 @@
 //! `[storage]`: where cached content lies and how much of it there may be.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::fault::Problem;
 use super::quantity;
@@ -16,6 +17,17 @@ pub struct StorageConfig {
     pub min_free: MinFree,
     /// The byte budget of manifests and resolutions kept in memory.
     pub memory_bytes: u64,
+    /// How what is stored is compared with its digests.
+    pub scrub: ScrubConfig,
+}
+
+/// How what is stored is compared with its digests in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubConfig {
+    /// How long after the last time; zero is never.
+    pub every: Duration,
+    /// The most bytes a second that are read.
+    pub rate_bytes: u64,
 }
 
 /// How much of a disk is to stay free.

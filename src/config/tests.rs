@@ -565,6 +565,8 @@ path = "data"  # default
 max_size = "50GiB"  # default
 min_free = "2%"  # default
 memory = "64MiB"  # default
+scrub_every = "7d"  # default
+scrub_rate = "16MiB"  # default
 
 [logging]
 format = "text"  # default

@@ -47,9 +47,14 @@ impl MetadataError {
         else {
             return false;
         };
-        // SQLITE_CORRUPT is 11, SQLITE_NOTADB is 26.
-        matches!(primary_code(error), Some(11 | 26))
+        is_damage(error)
     }
+}
+
+/// Whether the database says that its file is damaged or no database.
+pub(super) fn is_damage(error: &sqlx::Error) -> bool {
+    // SQLITE_CORRUPT is 11, SQLITE_NOTADB is 26.
+    matches!(primary_code(error), Some(11 | 26))
 }
 
 /// The primary result code of `SQLite`: extended codes keep it in the low byte.

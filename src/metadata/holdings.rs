@@ -17,6 +17,8 @@ pub struct Holding {
     pub content: ContentRecord,
     /// The repository's tags that were last seen at it, in lexical order.
     pub tags: Vec<Tag>,
+    /// When its bytes were last compared with its digest; `None` for what was found on the disk and never looked at.
+    pub verified_at: Option<Timestamp>,
     /// Whether a pin covers the content.
     pub is_pinned: bool,
 }

@@ -3,6 +3,7 @@
 //! One trait a subject; [`NodeIndex`] is all of them. `SQLite` stands behind them today. Every method
 //! is one transaction: dropped at an await point, it was done wholly or not at all.
 
+mod care;
 mod content;
 #[cfg(test)]
 mod contract;
@@ -15,11 +16,13 @@ mod proofs;
 mod pulls;
 pub mod sqlite;
 mod tags;
+mod verification;
 mod warm;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use care::IndexCare;
 pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_USE_AFTER, Segment};
 pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
@@ -29,6 +32,7 @@ pub use pins::{PinReason, PinRecord, PinStatus, PinnedSums, Pins};
 pub use proofs::{AccessProof, AccessProofs};
 pub use pulls::{ObservedTag, PullRecord, PullRecords};
 pub use tags::{TagObservation, TagObservations};
+pub use verification::Verifications;
 pub use warm::{WarmRecord, WarmRecords};
 
 use crate::oci::RepositoryName;
@@ -65,6 +69,8 @@ pub trait NodeIndex:
     + WarmRecords
     + Holdings
     + Pins
+    + Verifications
+    + IndexCare
 {
 }
 
@@ -78,5 +84,7 @@ impl<T> NodeIndex for T where
         + WarmRecords
         + Holdings
         + Pins
+        + Verifications
+        + IndexCare
 {
 }

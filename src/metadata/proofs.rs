@@ -44,6 +44,9 @@ pub trait AccessProofs: Send + Sync {
         digest: &Digest,
     ) -> Result<Vec<String>>;
 
+    /// Who has shown to have an item, in order of (upstream, name).
+    async fn list_holders(&self, digest: &Digest) -> Result<Vec<(RepositoryId, AccessProof)>>;
+
     /// Repositories with any proof, in order of (upstream, name), after `after`.
     async fn list_repositories(&self, after: Option<&RepositoryId>, limit: u32) -> Result<Vec<RepositoryId>>;
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::core::Core;
+use super::integrity::{Damage, FoundBy};
 use super::memory::StoredManifest;
 use super::repository::Repository;
-use crate::blobs::BlobError;
+use crate::blobs::{BlobError, BlobFile};
 use crate::metadata::{
     AccessProof, ContentKind, ContentRecord, ObservedTag, PullRecord, Segment, TagObservation,
 };
@@ -41,8 +42,17 @@ pub(super) async fn find_stored(core: &Core, digest: &Digest) -> Option<Arc<Stor
 
 /// Brings a manifest from the disk into memory.
 async fn load_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>> {
-    let manifest = match read_stored(core, digest).await {
-        Ok(manifest) => Arc::new(manifest?),
+    let manifest = match read(core, digest).await {
+        Ok(Read::Manifest(manifest)) => Arc::new(manifest),
+        Ok(Read::Other) => return None,
+        Ok(Read::Nothing) => {
+            core.condemn_missing(digest, FoundBy::Pull).await;
+            return None;
+        }
+        Ok(Read::Damaged(damage, file)) => {
+            core.condemn(digest, damage, FoundBy::Pull, Some(&file)).await;
+            return None;
+        }
         Err(error) => {
             core.report_disk(&error);
             return None;
@@ -52,31 +62,49 @@ async fn load_stored(core: &Core, digest: &Digest) -> Option<Arc<StoredManifest>
     Some(manifest)
 }
 
-/// Reads a manifest from the disk, with its digest compared.
+/// What the disk has under a digest.
+enum Read {
+    Manifest(StoredManifest),
+    /// What is no manifest.
+    Other,
+    /// A file that is not what it should be.
+    Damaged(Damage, BlobFile),
+    Nothing,
+}
+
+/// Reads a manifest from the disk, with its size and digest compared. A damaged one is left to those who serve it.
 pub(super) async fn read_stored(core: &Core, digest: &Digest) -> Result<Option<StoredManifest>, BlobError> {
-    let Some(file) = core.blobs.open(digest).await? else { return Ok(None) };
+    Ok(match read(core, digest).await? {
+        Read::Manifest(manifest) => Some(manifest),
+        Read::Other | Read::Damaged(..) | Read::Nothing => None,
+    })
+}
+
+async fn read(core: &Core, digest: &Digest) -> Result<Read, BlobError> {
+    let Some(file) = core.blobs.open(digest).await? else { return Ok(Read::Nothing) };
     let record = core.index.find_content(digest).await.ok().flatten();
     if record.as_ref().is_some_and(|record| record.kind == ContentKind::Blob) {
-        return Ok(None);
+        return Ok(Read::Other);
     }
-    let length = usize::try_from(file.size_bytes()).unwrap_or(usize::MAX);
+    let found_bytes = file.size_bytes();
+    if let Some(expected_bytes) = record.as_ref().map(|record| record.size_bytes)
+        && expected_bytes != found_bytes
+    {
+        return Ok(Read::Damaged(Damage::of_size(expected_bytes, found_bytes), file));
+    }
+    let length = usize::try_from(found_bytes).unwrap_or(usize::MAX);
     if length > Manifest::MAX_BYTES {
-        return Ok(None);
+        return Ok(Read::Other);
     }
     let body = file.read_exact_at(0, length).await?;
     if !is_of(core, digest, &body).await {
-        core.metrics.integrity_failure("store");
-        tracing::error!(manifest.digest = %digest, "stored manifest was altered, it is removed");
-        core.blobs.remove(digest).await?;
-        if let Err(error) = core.index.remove_content(&[*digest]).await {
-            core.report_metadata(&error);
-        }
-        return Ok(None);
+        return Ok(Read::Damaged(Damage::Altered, file));
     }
     let recorded = record.and_then(|record| record.media_type);
     let media_type =
         recorded.or_else(|| Manifest::parse(&body).ok().and_then(|manifest| manifest.media_type));
-    Ok(media_type.map(|media_type| StoredManifest { digest: *digest, media_type, body }))
+    let manifest = media_type.map(|media_type| StoredManifest { digest: *digest, media_type, body });
+    Ok(manifest.map_or(Read::Other, Read::Manifest))
 }
 
 /// Fetches a manifest, verifies it, keeps it, and records what it proves.
@@ -216,16 +244,18 @@ async fn store(core: &Core, manifest: &StoredManifest) -> Result<(), BlobError> 
     if core.disk.is_slow() {
         return Err(too_slow());
     }
-    let stored = tokio::time::timeout(STORE_PATIENCE, write(core, manifest)).await;
+    let stored =
+        tokio::time::timeout(STORE_PATIENCE, write(core, &manifest.digest, manifest.body.clone())).await;
     stored.unwrap_or_else(|_elapsed| {
         core.disk.note_unlisted();
         Err(too_slow())
     })
 }
 
-async fn write(core: &Core, manifest: &StoredManifest) -> Result<(), BlobError> {
-    let file = core.blobs.begin(&manifest.digest, Some(manifest.body.len() as u64)).await?;
-    let file = file.append(vec![manifest.body.clone()]).await?;
+/// Writes content that is all at hand.
+pub(super) async fn write(core: &Core, digest: &Digest, body: Bytes) -> Result<(), BlobError> {
+    let file = core.blobs.begin(digest, Some(body.len() as u64)).await?;
+    let file = file.append(vec![body]).await?;
     file.verify()?.commit().await?;
     Ok(())
 }

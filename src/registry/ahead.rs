@@ -1,4 +1,4 @@
-//! Blobs that nobody waits for yet: warmed or prefetched, by the same fills as clients' misses.
+//! Blobs that nobody waits for yet: warmed, prefetched, or to replace damaged ones, by the same fills as clients' misses.
 //!
 //! They come after clients: together they take a quarter of what may be asked of an upstream at once, and a
 //! client that joins one makes it as fast as it can be.
@@ -24,6 +24,8 @@ pub(super) enum Reason {
     Warm,
     /// A client pulled the manifest.
     Prefetch,
+    /// It was here, and damaged.
+    Heal,
 }
 
 impl Reason {
@@ -32,6 +34,7 @@ impl Reason {
         match self {
             Self::Warm => "warm",
             Self::Prefetch => "prefetch",
+            Self::Heal => "heal",
         }
     }
 }
@@ -43,7 +46,7 @@ pub(super) struct Turns(Mutex<TurnsByUpstream>);
 type TurnsByUpstream = HashMap<(Arc<str>, usize), Arc<Semaphore>>;
 
 impl Turns {
-    fn of(&self, repository: &Repository) -> Arc<Semaphore> {
+    pub(super) fn of(&self, repository: &Repository) -> Arc<Semaphore> {
         let most = (repository.upstream.config().max_concurrent_requests / SHARE).max(1);
         let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));

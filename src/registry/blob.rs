@@ -214,6 +214,9 @@ impl BlobStream {
                     Ok(bytes) => Some(Ok(bytes)),
                     Err(error) => {
                         self.origin.core.report_disk(&error);
+                        if matches!(self.source, Reader::File(_)) {
+                            self.origin.core.suspect(&self.origin.digest);
+                        }
                         self.leave_file().await
                     }
                 }

@@ -12,6 +12,7 @@ use super::disk::DiskState;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
 use super::image::Survey;
+use super::integrity::Integrity;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::offline::Wishes;
@@ -48,6 +49,7 @@ pub(super) struct Core {
     pub(super) turns: Turns,
     pub(super) prefetches: Prefetches,
     pub(super) warmer: Warmer,
+    pub(super) integrity: Integrity,
     /// Whose turn it is to change pins, or to purge: what looks after all pins must not bring back one that is
     /// removed meanwhile, and a purge must not miss a new one.
     pub(super) pin_turn: Semaphore,

@@ -88,7 +88,8 @@ impl DiskState {
         self.with(|state| state.trouble.as_ref().is_some_and(|trouble| trouble.cause == DiskCause::Slow))
     }
 
-    fn is_troubled(&self) -> bool {
+    /// Whether the disk failed when it was last tried.
+    pub(super) fn is_troubled(&self) -> bool {
         self.with(|state| state.trouble.is_some())
     }
 
@@ -158,6 +159,9 @@ impl Core {
     /// Counts and logs that the index failed; what it does not know will be asked for again.
     pub(super) fn report_metadata(&self, error: &MetadataError) {
         self.metrics.index_failed();
+        if error.is_damage() {
+            self.index.doubt_signal().notify_one();
+        }
         if let Some(unlogged) = self.disk.is_news("index") {
             tracing::error!(error = describe(error), unlogged, "index failed, upstream is asked instead");
         }

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::RegistryError;
 use super::core::Core;
+use super::integrity::{self, FoundBy};
 use super::pace::Pace;
 use super::repository::Repository;
 use super::stored::open_whole;
@@ -25,6 +25,8 @@ use crate::blobs::{BlobError, BlobFile, FillFile, MemoryShare, Parts};
 use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
 use crate::oci::Digest;
 use crate::upstream::{Priority, UpstreamError, Urgency};
+
+pub(super) use super::fill_failure::FillFailure;
 
 /// How many bytes at the end wait for the digest.
 pub(super) const HELD_BACK: u64 = 32 * 1024;
@@ -82,19 +84,6 @@ pub(super) enum Phase {
     Verified,
     /// It cannot go on.
     Failed(FillFailure),
-}
-
-/// Why a fill cannot go on.
-#[derive(Clone, Debug)]
-pub(super) enum FillFailure {
-    /// Upstream gives no more, or gave something else.
-    Upstream(UpstreamError),
-    /// The disk cannot take it: readers go on without it.
-    Disk(Arc<BlobError>),
-    /// It is larger than the whole cache may be: readers go on without the disk.
-    TooLarge,
-    /// The fill's task is gone: the process shuts down, or a fault of ours.
-    Vanished,
 }
 
 impl Progress {
@@ -284,16 +273,19 @@ impl Run {
 
     /// Gives the share of the memory that the content is in, where the disk did not take it.
     async fn fill(&self) -> Result<Option<MemoryShare>, FillFailure> {
-        if let Ok(Some(file)) = open_whole(&self.core, &self.digest).await {
+        let expected = self.progress.borrow().size_bytes;
+        if let Some(file) = self.find_stored(expected).await {
             // Committed between the look-up of the one who started this and now.
             self.publish_stored(file);
             return Ok(None);
         }
-        let expected = self.progress.borrow().size_bytes;
         let source = (&self.repository.upstream, self.repository.name());
-        let transfer = Transfer::open(self.urgency.clone(), source, &self.digest, 0, expected)
-            .await
-            .map_err(FillFailure::Upstream)?;
+        // Before what comes is listed: an item that is listed and has no file has lost it.
+        let (transfer, _was_lost) = tokio::join!(
+            Transfer::open(self.urgency.clone(), source, &self.digest, 0, expected),
+            self.core.condemn_missing(&self.digest, FoundBy::Pull),
+        );
+        let transfer = transfer.map_err(FillFailure::Upstream)?;
         let size_bytes = transfer.total_bytes();
         if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
             return Err(FillFailure::TooLarge);
@@ -315,6 +307,12 @@ impl Run {
         let file = written?;
         fetched?;
         self.finish(file).await
+    }
+
+    async fn find_stored(&self, expected_bytes: Option<u64>) -> Option<BlobFile> {
+        let file = open_whole(&self.core, &self.digest).await.ok().flatten()?;
+        let is_as_expected = expected_bytes.is_none_or(|bytes| bytes == file.size_bytes());
+        (is_as_expected || integrity::is_sound(&self.core, &self.digest).await).then_some(file)
     }
 
     /// Network to queue. Ends early, without error, when the writer is gone.
@@ -474,25 +472,4 @@ impl Run {
 
 fn disk(error: BlobError) -> FillFailure {
     FillFailure::Disk(Arc::new(error))
-}
-
-impl FillFailure {
-    /// The error for a reader that cannot go on.
-    pub(super) fn into_error(self, digest: &Digest) -> RegistryError {
-        match self {
-            Self::Upstream(error) => RegistryError::from_blob_fetch(error, digest),
-            Self::Disk(error) => RegistryError::Blobs(error),
-            Self::TooLarge | Self::Vanished => RegistryError::Internal,
-        }
-    }
-
-    /// Whether it says nothing against upstream, so that readers can go on without the disk.
-    pub(super) const fn leaves_upstream(&self) -> bool {
-        matches!(self, Self::Disk(_) | Self::TooLarge) || self.was_spared()
-    }
-
-    /// Whether upstream was not asked, for the sake of those who are more urgent, such as clients.
-    pub(super) const fn was_spared(&self) -> bool {
-        matches!(self, Self::Upstream(UpstreamError::Reserved { .. }))
-    }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Result, Space};
+use crate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Inspection, Result, Space};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::Timestamp;
 
@@ -124,6 +124,20 @@ impl Blobs for MemoryBlobs {
             return Ok(true);
         }
         Ok(state.stored.remove(digest).is_some())
+    }
+
+    async fn inspect(&self, digest: &Digest) -> Result<Option<Inspection>> {
+        let Some(file) = self.open(digest).await? else { return Ok(None) };
+        let begun = Inspection::begin(*digest, file.into_file());
+        Ok(Some(begun.unwrap()))
+    }
+
+    async fn condemn(&self, digest: &Digest, _file: Option<&BlobFile>) -> Result<bool> {
+        self.remove(digest).await
+    }
+
+    fn is_condemned(&self, digest: &Digest) -> bool {
+        self.state.lock().unwrap().stuck.contains(digest)
     }
 
     async fn space(&self) -> Result<Space> {

@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::WarmedState;
 use super::ahead::Reason;
+use super::integrity::IntegrityMetrics;
 use crate::blobs::DiskCause;
 
 /// Counters of the use cases.
@@ -23,6 +24,8 @@ pub struct RegistryMetrics {
     ahead_bytes: IntCounterVec,
     images_warmed: IntCounterVec,
     prefetch_used: IntCounter,
+    /// What is counted of content at rest.
+    pub(super) integrity: IntegrityMetrics,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -35,14 +38,14 @@ impl Drop for RunningFill {
 }
 
 /// Makes metrics and registers them.
-struct Maker<'a>(&'a Registry);
+pub(super) struct Maker<'a>(&'a Registry);
 
 impl Maker<'_> {
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.register(IntCounter::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    pub(super) fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
     }
 
@@ -54,7 +57,7 @@ impl Maker<'_> {
         self.register(IntGaugeVec::new(Opts::new(name, help), &[label])?)
     }
 
-    fn register<C: Collector + Clone + 'static>(&self, made: C) -> prometheus::Result<C> {
+    pub(super) fn register<C: Collector + Clone + 'static>(&self, made: C) -> prometheus::Result<C> {
         self.0.register(Box::new(made.clone()))?;
         Ok(made)
     }
@@ -108,10 +111,11 @@ impl RegistryMetrics {
             images.with_label_values(&[state]);
             images_warmed.with_label_values(&[state]);
         }
-        for reason in [Reason::Warm, Reason::Prefetch] {
+        let integrity = IntegrityMetrics::new(&make)?;
+        for reason in [Reason::Warm, Reason::Prefetch, Reason::Heal] {
             ahead_bytes.with_label_values(&[reason.as_str()]);
         }
-        for place in ["fill", "transfer", "manifest", "store"] {
+        for place in ["fill", "transfer", "manifest", "store", "scrub", "verify"] {
             integrity_failures.with_label_values(&[place]);
         }
         for cause in DiskCause::ALL {
@@ -132,6 +136,7 @@ impl RegistryMetrics {
             ahead_bytes,
             images_warmed,
             prefetch_used,
+            integrity,
         })
     }
 
@@ -141,7 +146,7 @@ impl RegistryMetrics {
     }
 
     /// Counts content that was not what its digest said. `place` is one of a closed set: `fill`,
-    /// `transfer`, `manifest`, `store`.
+    /// `transfer`, `manifest`, `store`, `scrub`, `verify`.
     pub(super) fn integrity_failure(&self, place: &'static str) {
         self.integrity_failures.with_label_values(&[place]).inc();
     }

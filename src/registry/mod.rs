@@ -10,9 +10,11 @@ mod disk;
 mod error;
 mod evict;
 mod fill;
+mod fill_failure;
 mod freshness;
 mod holdings;
 mod image;
+mod integrity;
 mod listing;
 mod manifest;
 mod memory;
@@ -46,6 +48,10 @@ pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
 pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
+pub use integrity::{
+    Damage, FindingState, FoundBy, IndexFound, VerifyError, VerifyFinding, VerifyOrder, VerifyState,
+    VerifyStatus,
+};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
 pub use pins::{PinError, PinnedImage};
@@ -162,6 +168,7 @@ impl Registry {
             turns: ahead::Turns::default(),
             prefetches: prefetch::Prefetches::default(),
             warmer: warm::Warmer::default(),
+            integrity: integrity::Integrity::default(),
             pin_turn: tokio::sync::Semaphore::new(1),
             disk: disk::DiskState::default(),
             makes_room: Arc::default(),

@@ -7,9 +7,10 @@ use super::blob::Source;
 use super::core::Core;
 use super::direct::is_clear_of_end;
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
+use super::integrity;
 use super::memory::Question;
 use super::patience;
-use super::stored::{Stored, find_stored};
+use super::stored::{Stored, find_stored, open_whole};
 use super::{BlobStat, CacheResult, OpenBlob, RegistryError, Repository, Served};
 use crate::auth::{RequestContext, policy};
 use crate::blobs::BlobFile;
@@ -45,7 +46,9 @@ pub(super) async fn open(
         core.report_disk(&error);
         None
     });
-    if let Some(stored) = stored {
+    if let Some(stored) = stored
+        && (request.agrees_with(&stored) || Box::pin(request.settle_doubt(&stored)).await)
+    {
         return request.open_stored(stored).await;
     }
     if request.proof.is_none() {
@@ -67,7 +70,7 @@ pub(super) async fn stat(
     policy::require(context, policy::Action::Pull)?;
     let request = Request::locate(core, repository, digest).await;
     if request.proof.is_some() {
-        let stored = core.blobs.open(digest).await.ok().flatten();
+        let stored = open_whole(core, digest).await.ok().flatten();
         // While offline, only what is here, or is just coming to the disk, can be promised.
         let is_to_be_had =
             || request.repository.upstream.link() == Link::Online || core.fills.find(digest).is_some();
@@ -117,6 +120,24 @@ impl<'a> Request<'a> {
     /// The size that the proof states.
     fn proven_bytes(&self) -> Option<u64> {
         self.proof.as_ref().and_then(|proof| proof.size_bytes)
+    }
+
+    /// Whether stored content has the size that its manifest states, if any does. What is in memory was hashed.
+    fn agrees_with(&self, stored: &Stored) -> bool {
+        matches!(stored, Stored::Small(_))
+            || self.proven_bytes().is_none_or(|bytes| bytes == stored.size_bytes())
+    }
+
+    /// Finds out who is wrong about the size, the manifest or the disk. An index that was built anew has sizes from
+    /// the disk, and knows no better.
+    async fn settle_doubt(&self, stored: &Stored) -> bool {
+        let is_sound = integrity::is_sound(self.core, &self.digest).await;
+        if is_sound {
+            let (digest, size_bytes) = (self.digest, Some(stored.size_bytes()));
+            let proof = AccessProof { digest, kind: ContentKind::Blob, size_bytes, media_type: None };
+            self.core.record_proofs(&self.repository.id, vec![proof]).await;
+        }
+        is_sound
     }
 
     /// Serves from the store, once the repository has shown that it has the blob.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::core::Core;
+use super::integrity::{Damage, FoundBy};
 use crate::blobs::{BlobError, BlobFile};
 use crate::oci::Digest;
 
@@ -37,11 +38,7 @@ pub(super) async fn find_stored(core: &Core, digest: &Digest) -> Result<Option<S
     }
     let bytes = file.read_exact_at(0, usize::try_from(file.size_bytes()).unwrap_or(0)).await?;
     if Digest::of(digest.algorithm(), &bytes) != *digest {
-        tracing::error!(
-            blob.digest = %digest,
-            "stored content does not have its digest, it is removed and fetched again"
-        );
-        discard(core, digest).await;
+        core.condemn(digest, Damage::Altered, FoundBy::Pull, Some(&file)).await;
         return Ok(None);
     }
     core.memory.small_blobs.insert(*digest, bytes.clone()).await;
@@ -57,29 +54,9 @@ pub(super) async fn open_whole(core: &Core, digest: &Digest) -> Result<Option<Bl
     if expected_bytes == file.size_bytes() {
         return Ok(Some(file));
     }
-    tracing::error!(
-        blob.digest = %digest,
-        expected_bytes,
-        found_bytes = file.size_bytes(),
-        "stored content has the wrong size, it is removed and fetched again"
-    );
-    discard(core, digest).await;
+    let damage = Damage::of_size(expected_bytes, file.size_bytes());
+    core.condemn(digest, damage, FoundBy::Pull, Some(&file)).await;
     Ok(None)
-}
-
-/// Removes damaged content, which counts as missing from then on.
-async fn discard(core: &Core, digest: &Digest) {
-    core.metrics.integrity_failure("store");
-    core.images.note_change();
-    match core.blobs.remove(digest).await {
-        Ok(_was_stored) => {
-            if let Err(error) = core.index.remove_content(&[*digest]).await {
-                core.report_metadata(&error);
-            }
-        }
-        // The row stays: without it, the file would be trusted by its name.
-        Err(error) => core.report_disk(&error),
-    }
 }
 
 /// What the index says of a blob's size; from memory, once it said so.

@@ -22,6 +22,7 @@ mod fill;
 mod freshness;
 mod guard;
 mod images;
+mod integrity;
 mod lifecycle;
 mod manifests;
 mod offline;

@@ -72,7 +72,7 @@ async fn offline_what_is_not_here_fails_at_once_and_says_why() {
     let stored = tidegate.stored_path(&image.layers[0].digest);
     until("the layer to be kept", async || stored.exists()).await;
     std::fs::remove_file(stored).unwrap();
-    reload(&mut tidegate, |setup| setup.site("offline = true")).await;
+    reload(&mut tidegate, |setup| setup.site("offline = true").with_log("stored content is damaged")).await;
     let connections = upstream.connections();
     let referrers = format!("/v2/library/app/referrers/{}", image.manifest.digest);
     for (path, missing) in [

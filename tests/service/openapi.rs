@@ -153,6 +153,24 @@ async fn openapi_description_is_sound() {
     }
 }
 
+/// A question to the API: method, path as described, path, order, and the status of its answer.
+type Asked<'a> = (Method, &'a str, &'a str, Option<Value>, u16);
+
+fn questions_about_verification() -> Vec<Asked<'static>> {
+    const PATH: &str = "/api/v1/cache/verify";
+    [
+        (Method::GET, None, 404),
+        (Method::DELETE, None, 404),
+        (Method::POST, Some(json!({ "heal": "yes" })), 400),
+        (Method::POST, Some(json!({ "rate_bytes": 1 })), 202),
+        (Method::POST, Some(json!({})), 409),
+        (Method::GET, None, 200),
+        (Method::DELETE, None, 200),
+    ]
+    .map(|(method, order, status)| (method, PATH, PATH, order, status))
+    .to_vec()
+}
+
 #[tokio::test]
 async fn openapi_description_tells_what_real_answers_are() {
     let upstream = Upstream::start().await;
@@ -186,7 +204,7 @@ async fn openapi_description_tells_what_real_answers_are() {
     })
     .await;
     let mut seen = BTreeSet::new();
-    for (method, route, path, order, status) in [
+    let rest = [
         (get.clone(), "/api/v1/openapi.json", "/api/v1/openapi.json", None, 200),
         (get.clone(), "/api/v1/offline", "/api/v1/offline", None, 200),
         (Method::PUT, "/api/v1/offline", "/api/v1/offline", Some(json!({ "offline": null })), 200),
@@ -214,7 +232,8 @@ async fn openapi_description_tells_what_real_answers_are() {
         (get.clone(), "/api/v1/warm/{id}", &job, None, 200),
         (get.clone(), "/api/v1/warm/{id}", "/api/v1/warm/none", None, 404),
         (delete, "/api/v1/warm/{id}", &job, None, 200),
-    ] {
+    ];
+    for (method, route, path, order, status) in questions_about_verification().into_iter().chain(rest) {
         let (told, answer) = ask(method.clone(), route, path, order).await;
         assert_eq!(told, status, "{method} {path}: {answer}");
         if status < 300 {

@@ -39,6 +39,11 @@ async fn every_promised_metric_is_there_with_a_help_text() {
         "upstream_holds_total",
         "upstream_refusals_total",
         "integrity_failures_total",
+        "content_damaged_total",
+        "content_heals_total",
+        "content_verified_total",
+        "content_verified_bytes_total",
+        "index_replaced_total",
         "build_info",
     ] {
         // A vector without any series has nothing to describe yet.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidegate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Space};
+use tidegate::blobs::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Inspection, Space};
 use tidegate::events::LocalEvents;
 use tidegate::metadata::sqlite::SqliteIndex;
 use tidegate::metadata::{ContentIndex as _, ContentKind, ContentRecord, Segment};
@@ -199,6 +199,19 @@ impl Blobs for Shelf {
 
     async fn remove(&self, digest: &Digest) -> Result<bool, BlobError> {
         Ok(self.lock().remove(digest).is_some())
+    }
+
+    /// Nobody looks for damage either.
+    async fn inspect(&self, _digest: &Digest) -> Result<Option<Inspection>, BlobError> {
+        Ok(None)
+    }
+
+    async fn condemn(&self, digest: &Digest, _file: Option<&BlobFile>) -> Result<bool, BlobError> {
+        self.remove(digest).await
+    }
+
+    fn is_condemned(&self, _digest: &Digest) -> bool {
+        false
     }
 
     /// Only the budget limits it.

@@ -1,6 +1,7 @@
-//! `tidegate cache`: looks at what a running server has cached, and purges it.
+//! `tidegate cache`: looks at what a running server has cached, verifies and purges it.
 
 mod table;
+mod verify;
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use self::table::{Table, count, size};
+use self::verify::VerifyArguments;
 use super::admin_client::{AdminClient, ServerArguments, read_environment};
 use super::{Failure, Format, console};
 use crate::oci::{Digest, Tag, encode_query};
@@ -24,6 +26,8 @@ pub(super) enum CacheCommand {
     Unpin(UnpinArguments),
     /// Removes content and all that is known of it; the next pull asks upstream.
     Purge(PurgeArguments),
+    /// Compares what is stored with its digests; what is damaged is removed and fetched again.
+    Verify(VerifyArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -183,6 +187,7 @@ pub(super) fn run(command: &CacheCommand) -> Result<(), Failure> {
         CacheCommand::Pin(arguments) => pin(arguments),
         CacheCommand::Unpin(arguments) => unpin(arguments),
         CacheCommand::Purge(arguments) => purge(arguments),
+        CacheCommand::Verify(arguments) => verify::run(arguments),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct WarmArguments {
     #[arg(long)]
     no_referrers: bool,
     /// The most bytes a second, such as 10MiB.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::cli::parse_rate)]
     bandwidth: Option<u64>,
     /// The part of the day in which anything is fetched, such as "22:00-06:00 +02:00"; UTC where nothing is said.
     #[arg(long, value_name = "WINDOW")]
@@ -57,11 +57,6 @@ pub(super) struct WarmArguments {
     /// How to print: bars and lines for people, or one JSON object a line.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let bytes = crate::config::parse_size(text)?;
-    if bytes == 0 { Err("0 never ends: leave it out".to_owned()) } else { Ok(bytes) }
 }
 
 pub(super) fn run(arguments: &WarmArguments) -> Result<(), Failure> {

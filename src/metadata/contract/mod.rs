@@ -12,6 +12,7 @@ pub(in crate::metadata) mod pins;
 pub(in crate::metadata) mod proofs;
 mod samples;
 pub(in crate::metadata) mod tags;
+pub(in crate::metadata) mod verification;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ macro_rules! node_index_contract {
             proofs::a_proof_gains_what_a_later_one_knows_and_loses_nothing
             proofs::withdrawing_a_proof_is_idempotent
             proofs::upstreams_are_found_by_the_blob_that_they_have
+            proofs::holders_are_those_that_have_shown_to_have_it
             proofs::repositories_are_listed_in_order_page_by_page
             tags::a_tag_is_found_as_it_was_last_observed
             tags::classes_of_one_tag_are_kept_apart_and_removed_together
@@ -66,6 +68,8 @@ macro_rules! node_index_contract {
             pins::a_later_pin_takes_the_place_and_keeps_an_order
             pins::pinned_content_is_never_among_the_least_used
             pins::what_comes_later_is_covered_when_it_comes
+            verification::what_was_verified_longest_ago_is_next
+            verification::pinned_content_is_verified_first
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other

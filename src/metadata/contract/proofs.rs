@@ -101,3 +101,15 @@ pub(in crate::metadata) async fn repositories_are_listed_in_order_page_by_page(i
     }
     assert_eq!(seen, expected);
 }
+
+/// The holders of an item are all repositories with a proof of it, as blob or as manifest.
+pub(in crate::metadata) async fn holders_are_those_that_have_shown_to_have_it(index: &Arc<dyn NodeIndex>) {
+    let [first, second] = [repository("up.a", "z"), repository("up.b", "a")];
+    let blob = AccessProof { size_bytes: Some(7), ..proof("x", ContentKind::Blob) };
+    let manifest = proof("x", ContentKind::Manifest);
+    index.record_proofs(&second, &[blob.clone(), manifest.clone()]).await.unwrap();
+    index.record_proofs(&first, &[blob.clone(), proof("y", ContentKind::Blob)]).await.unwrap();
+    let found = index.list_holders(&digest("x")).await.unwrap();
+    assert_eq!(found, [(first, blob.clone()), (second.clone(), blob), (second, manifest)]);
+    assert_eq!(index.list_holders(&digest("z")).await.unwrap(), []);
+}

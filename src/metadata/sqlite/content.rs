@@ -152,14 +152,15 @@ impl ContentIndex for SqliteIndex {
 pub(super) async fn upsert(connection: &mut SqliteConnection, record: &ContentRecord) -> Result<()> {
     sqlx::query(
         "INSERT INTO content
-            (digest, kind, size_bytes, media_type, stored_at, last_used_at, ordered_at, segment)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)
+            (digest, kind, size_bytes, media_type, stored_at, last_used_at, ordered_at, segment, verified_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?5)
          ON CONFLICT (digest) DO UPDATE SET
             kind = CASE WHEN kind = ?8 THEN kind ELSE excluded.kind END,
             size_bytes = excluded.size_bytes,
             media_type = coalesce(excluded.media_type, media_type),
             last_used_at = max(last_used_at, excluded.last_used_at),
-            ordered_at = max(ordered_at, excluded.ordered_at)",
+            ordered_at = max(ordered_at, excluded.ordered_at),
+            verified_at = max(verified_at, excluded.verified_at)",
     )
     .bind(record.digest.to_string())
     .bind(record.kind.as_str())

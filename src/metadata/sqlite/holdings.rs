@@ -1,13 +1,11 @@
 //! Stored content by repository: over `content`, `proof`, `tag` and `listing`.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteIndex;
-use super::rows::{read, read_content, read_number, read_parsed, to_column};
+use super::rows::{read, read_content, read_number, read_parsed, read_repository, read_timestamp, to_column};
 use crate::metadata::{
     ContentKind, Forgotten, Holding, HoldingFilter, Holdings, ListingKind, MetadataError, RepositoryId,
     Result, UpstreamHoldings,
@@ -27,7 +25,7 @@ impl Holdings for SqliteIndex {
         let id = filter.repository.as_ref();
         let rows = sqlx::query(
             "SELECT DISTINCT repository.upstream, repository.name, content.digest, content.kind,
-                content.size_bytes, content.media_type, stored_at, last_used_at, segment,
+                content.size_bytes, content.media_type, stored_at, last_used_at, segment, verified_at,
                 (SELECT group_concat(DISTINCT tag) FROM tag
                  WHERE tag.repository_id = repository.id AND tag.digest = content.digest) AS tags,
                 EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest) AS is_pinned
@@ -176,10 +174,6 @@ async fn find_id(connection: &mut SqliteConnection, repository: &RepositoryId) -
     Ok(id)
 }
 
-fn read_repository(row: &SqliteRow) -> Result<RepositoryId> {
-    Ok(RepositoryId { upstream: Arc::from(read::<&str>(row, "upstream")?), name: read_parsed(row, "name")? })
-}
-
 fn read_holding(row: &SqliteRow) -> Result<Holding> {
     // No tag holds a comma.
     let tags = read::<Option<&str>>(row, "tags")?.unwrap_or_default();
@@ -192,6 +186,7 @@ fn read_holding(row: &SqliteRow) -> Result<Holding> {
         repository: read_repository(row)?,
         content: read_content(row)?,
         tags,
+        verified_at: Some(read_timestamp(row, "verified_at")?).filter(|at| *at > Timestamp::default()),
         is_pinned: read(row, "is_pinned")?,
     })
 }

@@ -3,9 +3,11 @@
 //! What a method acknowledged survives a power cut (WAL with `synchronous=FULL`). All writes of the
 //! process queue for one connection, so they never fail for each other; other processes are waited
 //! for. Opening takes milliseconds: nothing is scanned. A damaged file is set aside and a new index
-//! begun; filling that again is left to the use cases (`registry::Rebuild`).
+//! begun, also while it is used; filling that again is left to the use cases (`registry::Rebuild`).
 
 mod aside;
+mod care;
+mod connections;
 mod content;
 mod holdings;
 mod images;
@@ -17,25 +19,53 @@ mod rows;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod verification;
 mod warm;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection as _, Sqlite, Transaction};
+use tokio::sync::Notify;
 
+use self::aside::FileId;
+use self::connections::Connections;
 use super::{MetadataError, Result};
 use crate::runtime::Clock;
 
 /// The index of a node in one `SQLite` file.
 #[derive(Clone, Debug)]
 pub struct SqliteIndex {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    is_new: bool,
+    writer: Connections,
+    readers: Connections,
+    /// `None` for an index in memory.
+    home: Option<Arc<Home>>,
+    doubt: Arc<Notify>,
+    start: Start,
+}
+
+/// Where an index lies.
+#[derive(Debug)]
+struct Home {
+    path: PathBuf,
+    clock: Clock,
+    /// The file that is open; another one under the name is not the index that is used.
+    file: Mutex<Option<FileId>>,
+}
+
+/// What [`SqliteIndex::open`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The index of before.
+    Known,
+    /// None.
+    New,
+    /// A damaged one, which it set aside.
+    Anew,
 }
 
 impl SqliteIndex {
@@ -49,10 +79,12 @@ impl SqliteIndex {
     /// whole. Dropped at an await point, the file is as good as before.
     pub async fn open(path: &Path, clock: &Clock) -> Result<Self> {
         aside::create_parent(path).await?;
-        if aside::is_irregular(path).await? {
+        let mut is_anew = aside::is_irregular(path).await?;
+        if is_anew {
             aside::set_aside(path, clock).await?;
         }
-        match Self::open_file(path).await {
+        let is_empty = !aside::has_content(path).await?;
+        let opened = match open_file(path).await {
             Err(error) if error.is_damage() => {
                 let kept = aside::set_aside(path, clock).await?;
                 tracing::warn!(
@@ -61,10 +93,25 @@ impl SqliteIndex {
                     error = &error as &dyn std::error::Error,
                     "the index is damaged and was set aside; a new one is begun",
                 );
-                Self::open_file(path).await
+                is_anew = true;
+                open_file(path).await
             }
             opened => opened,
-        }
+        };
+        let (writer, readers) = opened?;
+        let doubt = Arc::default();
+        let file = Mutex::new(aside::find_id(path).await?);
+        Ok(Self {
+            writer: Connections::new(writer, &doubt),
+            readers: Connections::new(readers, &doubt),
+            home: Some(Arc::new(Home { path: path.to_owned(), clock: clock.clone(), file })),
+            doubt,
+            start: match (is_anew, is_empty) {
+                (true, _) => Start::Anew,
+                (false, true) => Start::New,
+                (false, false) => Start::Known,
+            },
+        })
     }
 
     /// An index that lives as long as its value, for tests.
@@ -74,12 +121,19 @@ impl SqliteIndex {
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let only = pool_options(1).connect_with(options).await?;
         migrate(&only).await?;
-        Ok(Self { writer: only.clone(), readers: only, is_new: true })
+        let doubt = Arc::default();
+        let only = Connections::new(only, &doubt);
+        Ok(Self { writer: only.clone(), readers: only, home: None, doubt, start: Start::New })
     }
 
-    /// Whether [`Self::open`] found no index and began one.
-    pub const fn is_new(&self) -> bool {
-        self.is_new
+    /// What [`Self::open`] found.
+    pub const fn start(&self) -> Start {
+        self.start
+    }
+
+    /// Whether [`Self::open`] found no index that it could use, and began one.
+    pub fn is_new(&self) -> bool {
+        self.start != Start::Known
     }
 
     /// Waits for running statements and closes the file; later calls of any method fail.
@@ -89,28 +143,6 @@ impl SqliteIndex {
         self.writer.close().await;
     }
 
-    async fn open_file(path: &Path) -> Result<Self> {
-        let is_new = !aside::has_content(path).await?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            // Repositories are never deleted, and the other tables do not refer to each other.
-            .foreign_keys(false)
-            .pragma("journal_size_limit", "67108864")
-            .disable_statement_logging();
-        let writer = writer_options().connect_with(options.clone()).await?;
-        if let Err(error) = prepare(&writer).await {
-            // The file may be renamed next: nothing may have it open then.
-            writer.close().await;
-            return Err(error);
-        }
-        let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { writer, readers, is_new })
-    }
-
     /// Begins a transaction that writes.
     ///
     /// `IMMEDIATE`, because a transaction that first reads and then finds another process writing
@@ -118,6 +150,31 @@ impl SqliteIndex {
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
+}
+
+/// Opens the file for one writer and some readers.
+async fn open_file(path: &Path) -> Result<(SqlitePool, SqlitePool)> {
+    let options = options(path).create_if_missing(true);
+    let writer = writer_options().connect_with(options.clone()).await?;
+    if let Err(error) = prepare(&writer).await {
+        // The file may be renamed next: nothing may have it open then.
+        writer.close().await;
+        return Err(error);
+    }
+    let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+    Ok((writer, readers))
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Repositories are never deleted, and the other tables do not refer to each other.
+        .foreign_keys(false)
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
 }
 
 fn pool_options(connections: u32) -> SqlitePoolOptions {
@@ -149,7 +206,9 @@ async fn prepare(writer: &SqlitePool) -> Result<()> {
                 (SELECT 1 FROM listing LIMIT 1), (SELECT 1 FROM rebuild LIMIT 1),
                 (SELECT 1 FROM pin LIMIT 1), (SELECT 1 FROM pin_content LIMIT 1),
                 (SELECT 1 FROM image_child LIMIT 1), (SELECT 1 FROM warm_job LIMIT 1),
-                (SELECT ordered_at FROM content ORDER BY kind, segment, ordered_at LIMIT 1)",
+                (SELECT ordered_at FROM content ORDER BY kind, segment, ordered_at LIMIT 1),
+                (SELECT verified_at FROM content ORDER BY verified_at LIMIT 1),
+                (SELECT 1 FROM proof WHERE digest = '')",
     )
     .execute(writer)
     .await?;

@@ -1,13 +1,13 @@
 //! The table `proof`.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use super::SqliteIndex;
 use super::rows::{
-    read, read_kind, read_media_type, read_optional_number, read_parsed, record_repository, to_column,
+    read, read_kind, read_media_type, read_optional_number, read_parsed, read_repository, record_repository,
+    to_column,
 };
 use crate::metadata::{AccessProof, AccessProofs, ContentKind, RepositoryId, Result};
 use crate::oci::{Digest, MediaType, RepositoryName};
@@ -40,13 +40,7 @@ impl AccessProofs for SqliteIndex {
         .bind(kind.as_str())
         .fetch_optional(&self.readers)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some(AccessProof {
-            digest: read_parsed(&row, "digest")?,
-            kind: read_kind(&row)?,
-            size_bytes: read_optional_number(&row, "size_bytes")?,
-            media_type: read_media_type(&row)?,
-        }))
+        row.as_ref().map(read_proof).transpose()
     }
 
     async fn remove_proof(
@@ -83,6 +77,18 @@ impl AccessProofs for SqliteIndex {
         rows.iter().map(|row| read(row, "upstream")).collect()
     }
 
+    async fn list_holders(&self, digest: &Digest) -> Result<Vec<(RepositoryId, AccessProof)>> {
+        let rows = sqlx::query(
+            "SELECT upstream, name, digest, kind, size_bytes, media_type
+             FROM proof JOIN repository ON repository.id = repository_id
+             WHERE digest = ? ORDER BY upstream, name, kind",
+        )
+        .bind(digest.to_string())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok((read_repository(row)?, read_proof(row)?))).collect()
+    }
+
     async fn list_repositories(&self, after: Option<&RepositoryId>, limit: u32) -> Result<Vec<RepositoryId>> {
         let rows = sqlx::query(
             "SELECT upstream, name FROM repository
@@ -95,13 +101,17 @@ impl AccessProofs for SqliteIndex {
         .bind(limit)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let upstream = Arc::from(read::<&str>(row, "upstream")?);
-                Ok(RepositoryId { upstream, name: read_parsed(row, "name")? })
-            })
-            .collect()
+        rows.iter().map(read_repository).collect()
     }
+}
+
+fn read_proof(row: &SqliteRow) -> Result<AccessProof> {
+    Ok(AccessProof {
+        digest: read_parsed(row, "digest")?,
+        kind: read_kind(row)?,
+        size_bytes: read_optional_number(row, "size_bytes")?,
+        media_type: read_media_type(row)?,
+    })
 }
 
 /// Records a proof within a transaction.

@@ -1,6 +1,7 @@
 //! Between rows and values. Nothing that a row holds can panic us.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, SqliteConnection, Type};
@@ -72,6 +73,11 @@ pub(super) fn read_content(row: &SqliteRow) -> Result<ContentRecord> {
         last_used_at: read_timestamp(row, "last_used_at")?,
         segment: read_segment(row)?,
     })
+}
+
+/// Reads a repository.
+pub(super) fn read_repository(row: &SqliteRow) -> Result<RepositoryId> {
+    Ok(RepositoryId { upstream: Arc::from(read::<&str>(row, "upstream")?), name: read_parsed(row, "name")? })
 }
 
 /// Reads the kind of content.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::SqliteIndex;
 use crate::metadata::contract::{Subject, at, blob, digest, proof, pull, repository};
 use crate::metadata::{
-    AccessProofs, ContentIndex, ContentKind, MetadataError, Pins, PullRecords, TagObservations,
+    AccessProofs, ContentIndex, ContentKind, IndexCare, MetadataError, Pins, PullRecords, TagObservations,
 };
 use crate::oci::AcceptClass;
 use crate::runtime::Clock;
@@ -250,6 +250,11 @@ async fn hot_look_ups_search_and_never_scan() {
             (SELECT id FROM repository WHERE upstream = 'u' AND name = 'n') AND tag = 't' AND class = ''",
         "EXPLAIN QUERY PLAN SELECT body FROM listing WHERE repository_id =
             (SELECT id FROM repository WHERE upstream = 'u' AND name = 'n') AND kind = 'k' AND key = ''",
+        "EXPLAIN QUERY PLAN SELECT digest FROM content WHERE verified_at <= 5
+            AND NOT EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest)
+            ORDER BY verified_at, digest LIMIT 5",
+        "EXPLAIN QUERY PLAN SELECT upstream FROM proof JOIN repository ON repository.id = repository_id
+            WHERE digest = 'd'",
         "EXPLAIN QUERY PLAN SELECT digest FROM content WHERE kind = 'k' AND segment = 's'
             AND NOT EXISTS (SELECT 1 FROM pin_content WHERE pin_content.digest = content.digest)
             ORDER BY ordered_at, digest LIMIT 5",
@@ -275,4 +280,97 @@ async fn a_full_disk_fails_writes_only_as_long_as_it_is_full() {
     // The limit belongs to the connection: a new one has room again.
     index.record_content(&many).await.unwrap();
     assert!(index.find_content(&many[1999].digest).await.unwrap().is_some());
+}
+
+type Damage = fn(&Path);
+
+/// Has everything that was recorded in the file itself, and not in its log.
+async fn fold(index: &SqliteIndex) {
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&index.writer).await.unwrap();
+}
+
+#[tokio::test]
+async fn damage_is_found_while_the_index_is_used_and_another_begun_in_its_place() {
+    let damages: [(&str, Damage); 5] = [
+        ("garbage", |path| {
+            let length = usize::try_from(path.metadata().unwrap().len()).unwrap();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xa5; length], 0).unwrap();
+        }),
+        ("one page", |path| {
+            let length = path.metadata().unwrap().len();
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 4096], (length / 4096 - 1) * 4096)
+                .unwrap();
+        }),
+        ("cut off", |path| {
+            let length = path.metadata().unwrap().len();
+            std::fs::File::options()
+                .write(true)
+                .open(path)
+                .unwrap()
+                .set_len(length / 2 / 4096 * 4096)
+                .unwrap();
+        }),
+        ("removed", |path| std::fs::remove_file(path).unwrap()),
+        ("replaced", |path| {
+            std::fs::copy(path, path.with_extension("copy")).unwrap();
+            std::fs::rename(path.with_extension("copy"), path).unwrap();
+        }),
+    ];
+    for (damage, spoil) in damages {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join(SqliteIndex::FILE_NAME);
+        let index = open_in(folder.path()).await;
+        let many: Vec<_> = (0..500).map(|number| blob(&number.to_string(), 1, 1)).collect();
+        index.record_content(&many).await.unwrap();
+        fold(&index).await;
+        assert_eq!(index.find_damage().await.unwrap(), None, "{damage}");
+        spoil(&path);
+        assert!(index.find_damage().await.unwrap().is_some(), "{damage}");
+        let kept = index.begin_anew().await.unwrap();
+        assert_eq!(kept.exists(), damage != "removed", "{damage}");
+        assert_eq!(index.find_damage().await.unwrap(), None, "{damage}");
+        assert_eq!(index.list_content(None, 5).await.unwrap(), []);
+        index.record_content(&many[..1]).await.unwrap();
+        index.close().await;
+        let index = open_in(folder.path()).await;
+        assert!(!index.is_new() && index.find_content(&many[0].digest).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_meets_damage_calls_for_a_look() {
+    let folder = TempDir::new().unwrap();
+    let index = open_in(folder.path()).await;
+    let many: Vec<_> = (0..500).map(|number| blob(&number.to_string(), 1, 1)).collect();
+    index.record_content(&many).await.unwrap();
+    fold(&index).await;
+    let path = folder.path().join(SqliteIndex::FILE_NAME);
+    let length = usize::try_from(path.metadata().unwrap().len()).unwrap();
+    // In place, below open connections: none of them has read these pages yet.
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xa5; length - 4096], 4096).unwrap();
+    let error = index.list_content(None, 500).await.unwrap_err();
+    assert!(error.is_damage(), "{error:?}");
+    let called =
+        tokio::time::timeout(std::time::Duration::ZERO, async { index.doubt_signal().notified().await });
+    called.await.unwrap();
+    index.begin_anew().await.unwrap();
+    assert_eq!(index.list_content(None, 500).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn of_many_damaged_files_the_latest_three_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join(SqliteIndex::FILE_NAME);
+    let name = |number| format!("index.sqlite3.damaged-{}", at(number).as_millis());
+    for number in 1..=5 {
+        std::fs::write(&path, "no database at all, as often as it is tried").unwrap();
+        SqliteIndex::open(&path, &Clock::manual(at(number))).await.unwrap().close().await;
+        std::fs::write(folder.path().join(name(number) + "-wal"), "its log").unwrap();
+    }
+    let kept = names_in(folder.path()).into_iter().filter(|name| name.contains("damaged"));
+    let expected = (3..=5).flat_map(|number| [name(number), name(number) + "-wal"]);
+    assert_eq!(kept.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }

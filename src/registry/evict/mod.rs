@@ -22,6 +22,7 @@
 
 mod metrics;
 mod purge;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod use_log;
@@ -42,6 +43,7 @@ use crate::metadata::{ContentKind, ContentRecord, PinnedSums, Segment};
 use crate::oci::Digest;
 use crate::registry::{CacheParts, UpkeepError};
 use metrics::gauge_value;
+use removal::Removals;
 
 /// Evicts what the policy gives up.
 pub struct Evictor {
@@ -53,6 +55,7 @@ pub struct Evictor {
     /// How much of the disk is to stay free; [`MinFree`].
     min_free: Mutex<MinFree>,
     nudge: Arc<Notify>,
+    removals: Removals,
     /// One run at a time: two would each evict what both of them found to be too much.
     turn: Semaphore,
 }
@@ -87,6 +90,7 @@ impl Evictor {
             estimated_bytes: AtomicU64::new(0),
             min_free: Mutex::new(MinFree::Bytes(0)),
             nudge: Arc::default(),
+            removals: Removals::default(),
             turn: Semaphore::new(1),
         }
     }
@@ -287,7 +291,9 @@ impl Evictor {
     /// until a sweep comes by.
     async fn remove(&self, victims: Vec<ContentRecord>, run: &mut Run) -> Result<(), UpkeepError> {
         let mut gone = Vec::with_capacity(victims.len());
+        let mut removals = Vec::with_capacity(victims.len());
         for record in victims {
+            removals.push(self.begin_removal_in_turn(&record.digest).await);
             match self.parts.blobs.remove(&record.digest).await {
                 Ok(was_stored) => {
                     if was_stored {

@@ -47,6 +47,8 @@ pub struct HeldContent {
     pub content: ContentRecord,
     /// The repository's tags that were last seen at it.
     pub tags: Vec<Tag>,
+    /// When its bytes were last compared with its digest; `None` for what was found on the disk and never looked at.
+    pub verified_at: Option<Timestamp>,
     /// Whether a pin covers the content.
     pub is_pinned: bool,
 }
@@ -135,13 +137,14 @@ pub(super) async fn list(
         repository: names.client_name(&holding.repository),
         content: holding.content,
         tags: holding.tags,
+        verified_at: holding.verified_at,
         is_pinned: holding.is_pinned,
     });
     Ok(HoldingList { holdings: held.collect(), next })
 }
 
 /// Finds what the names of a query mean. Registries count that are configured, and that were.
-async fn resolve(core: &Core, query: &HoldingQuery) -> Result<HoldingFilter, RegistryError> {
+pub(super) async fn resolve(core: &Core, query: &HoldingQuery) -> Result<HoldingFilter, RegistryError> {
     let now = core.clock.now();
     let ago = |span: Duration| {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);

@@ -1,16 +1,42 @@
 //! One question to upstream about a manifest, and what is made of its answer.
 
+use std::sync::Arc;
+
 use super::{Answer, Found, Pull};
 use crate::metadata::{AccessProof, ContentKind, TagObservation};
 use crate::oci::{AcceptClass, Algorithm, Digest, Reference, Tag};
+use crate::registry::core::Core;
 use crate::registry::{
-    Want,
+    Repository, Want,
     acquire::{self, Acquired, find_stored, is_telling},
     deletion,
     memory::Question,
-    pins,
+    pins, together,
 };
 use crate::upstream::{ManifestHead, Priority, UpstreamError};
+
+/// Fetches a manifest by its digest although it may be in memory: what is on the disk was damaged. Whoever asks for
+/// it meanwhile gets the same answer.
+pub(in crate::registry) async fn refetch(
+    core: &Arc<Core>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<(), UpstreamError> {
+    let pull = Pull {
+        core: Arc::clone(core),
+        repository: repository.clone(),
+        reference: Reference::Digest(*digest),
+        want: Want::Body,
+        priority: Priority::Ahead,
+    };
+    let key = (pull.question(&AcceptClass::Any), Want::Body);
+    let fetch = || {
+        let pull = pull.clone();
+        async move { pull.fetch(&pull.reference, &AcceptClass::Any).await }
+    };
+    let upstream = &repository.id.upstream;
+    together::ask(&core.manifest_flights, key, upstream, Priority::Ahead, fetch).await.map(drop)
+}
 
 impl Pull {
     pub(super) async fn ask_upstream(

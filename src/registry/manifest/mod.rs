@@ -23,6 +23,8 @@ use crate::oci::{AcceptClass, Digest, Reference, Tag};
 use crate::runtime::Joined;
 use crate::upstream::{Link, Priority, UpstreamError, Urgency};
 
+pub(super) use ask::refetch;
+
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Found, UpstreamError>;
 

@@ -12,7 +12,7 @@ use crate::events::Event;
 use crate::metadata::{ContentKind, ContentRecord, Segment};
 use crate::oci::{Digest, Manifest, MediaType};
 use crate::registry::{CacheParts, UpkeepError};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, Timestamp};
 
 /// Compares index and disk.
 pub struct Rebuild {
@@ -108,6 +108,9 @@ impl Rebuild {
         if !records.is_empty() {
             rebuilt.recorded += records.len() as u64;
             self.parts.index.record_content(&records).await?;
+            // Nobody knows that they are what their names say, nor that they are whole.
+            let digests: Vec<_> = records.iter().map(|record| record.digest).collect();
+            self.parts.index.record_verified(&digests, Timestamp::default()).await?;
         }
         Ok(())
     }

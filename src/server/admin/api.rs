@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{JSON, cache, images, offline, pins, text, warm};
+use super::{JSON, cache, images, offline, pins, text, verify, warm};
 use crate::registry::{ErrorKind, Registry, RegistryError};
 
 /// What every path of the API begins with.
@@ -23,6 +23,7 @@ pub(super) enum Endpoint {
     Entries,
     Purge,
     Pins,
+    Verify,
     WarmJobs,
     WarmJob,
 }
@@ -59,6 +60,7 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("/api/v1/cache/entries", "GET, HEAD", Endpoint::Entries),
     route("/api/v1/cache/purge", "POST", Endpoint::Purge),
     route("/api/v1/cache/pins", "GET, HEAD, POST, DELETE", Endpoint::Pins),
+    route("/api/v1/cache/verify", "GET, HEAD, POST, DELETE", Endpoint::Verify),
     // Some thousand images of long names.
     route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).with_orders_of(2 * 1024 * 1024),
     route("/api/v1/warm/{id}", "GET, HEAD, DELETE", Endpoint::WarmJob),
@@ -163,6 +165,7 @@ async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
         Endpoint::Entries => cache::answer_entries(registry, call).await,
         Endpoint::Purge => cache::answer_purge(registry, call).await,
         Endpoint::Pins => pins::answer(registry, call).await,
+        Endpoint::Verify => verify::answer(registry, call).await,
         Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
         Endpoint::WarmJob => warm::answer_job(registry, call),
     }

@@ -76,7 +76,7 @@ fn read_order(order: Map<String, Value>) -> Result<PurgeOrder, Refusal> {
 }
 
 /// Sets a part of a query.
-fn set(query: &mut HoldingQuery, name: &str, value: &str, others: &str) -> Result<(), Refusal> {
+pub(super) fn set(query: &mut HoldingQuery, name: &str, value: &str, others: &str) -> Result<(), Refusal> {
     let wrong = |remedy: &str| Refusal::bad(format!("{name}={value}: {remedy}"));
     let number = || value.parse::<u64>().map_err(|_fault| wrong("write a whole number"));
     match name {
@@ -129,7 +129,7 @@ fn report_sums(sums: &HoldingSums) -> Value {
 }
 
 fn report_entry(held: &HeldContent) -> Value {
-    let HeldContent { repository, content, tags, is_pinned } = held;
+    let HeldContent { repository, content, tags, verified_at, is_pinned } = held;
     json!({
         "repository": repository,
         "digest": content.digest.to_string(),
@@ -139,6 +139,7 @@ fn report_entry(held: &HeldContent) -> Value {
         "tags": tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "stored_at": content.stored_at.to_rfc3339(),
         "last_used_at": content.last_used_at.to_rfc3339(),
+        "verified_at": verified_at.map(crate::runtime::Timestamp::to_rfc3339),
         "is_pinned": is_pinned,
     })
 }

@@ -7,6 +7,7 @@ mod health;
 mod images;
 mod offline;
 mod pins;
+mod verify;
 mod warm;
 
 use std::net::SocketAddr;
