@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{BundleError, Platform, PublicKey, Result};
-use crate::oci::{Digest, Manifest, MediaType, RepositoryName, Tag};
+use super::{BundleError, PublicKey, Result};
+use crate::oci::{Digest, Manifest, MediaType, Platform, RepositoryName, Tag};
 
 /// What a bundle holds. Nothing of it is believed but after [`Contents::parse`] has looked at it, and then
 /// only that it does not contradict itself.
@@ -50,9 +50,10 @@ pub struct Base {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The images, with their names in full.
+    /// The images, as they were written.
     pub images: Vec<String>,
-    /// The platforms; none is all.
+    /// The platforms; none is what the exporting node's configuration says, or all.
+    #[serde(with = "text_list")]
     pub platforms: Vec<Platform>,
     /// Whether signatures and other referrers were to come along.
     pub referrers: bool,
@@ -285,6 +286,27 @@ mod optional_text {
     {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse()).transpose().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Lists of such values.
+mod text_list {
+    use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
+
+    pub(super) fn serialize<T: fmt::Display, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
     }
 }
 

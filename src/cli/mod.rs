@@ -8,6 +8,7 @@ mod cache;
 mod client_config;
 mod configuration;
 mod console;
+mod key;
 mod serve;
 mod warm;
 
@@ -50,6 +51,9 @@ enum Command {
     /// Looks at what a running server has cached, and purges it.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Makes keys to sign bundles with.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Has a running server fetch images ahead of time, whole.
     Warm(warm::WarmArguments),
 }
@@ -125,6 +129,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
         Some(Command::Cache(command)) => cache::run(&command),
+        Some(Command::Key(command)) => key::run(command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
     };
     match result {
