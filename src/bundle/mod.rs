@@ -30,7 +30,7 @@ pub use error::{BundleError, Result};
 pub use head::Head;
 pub use key::{KeyError, PublicKey, SigningKey};
 pub use parser::{BundleParser, Event};
-pub use plan::Plan;
+pub use plan::{Plan, add_item};
 
 /// The bytes of the entry of an item before its content.
 pub fn item_header(item: &Item) -> Vec<u8> {

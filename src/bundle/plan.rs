@@ -67,7 +67,7 @@ impl Plan {
 }
 
 /// Adds an item to others. What is both a manifest and a blob of something else is a manifest.
-pub(super) fn add_item(items: &mut BTreeMap<Digest, Item>, item: Item) {
+pub fn add_item(items: &mut BTreeMap<Digest, Item>, item: Item) {
     let known = items.get(&item.digest).map(|known| known.kind);
     if known.is_none() || item.kind == ItemKind::Manifest {
         items.insert(item.digest, item);

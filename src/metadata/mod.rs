@@ -9,6 +9,7 @@ mod contract;
 mod error;
 mod holdings;
 mod images;
+mod imports;
 mod listings;
 mod pins;
 mod proofs;
@@ -24,6 +25,7 @@ pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_U
 pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
+pub use imports::{ImportRecord, ImportRecords, ImportedRepository};
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use pins::{PinReason, PinRecord, PinStatus, PinnedSums, Pins};
 pub use proofs::{AccessProof, AccessProofs};
@@ -65,6 +67,7 @@ pub trait NodeIndex:
     + WarmRecords
     + Holdings
     + Pins
+    + ImportRecords
 {
 }
 
@@ -78,5 +81,6 @@ impl<T> NodeIndex for T where
         + WarmRecords
         + Holdings
         + Pins
+        + ImportRecords
 {
 }

@@ -12,6 +12,7 @@ use super::disk::DiskState;
 use super::evict::{Evictor, UseLog};
 use super::fill::Fills;
 use super::image::Survey;
+use super::import::Turn;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
 use super::offline::Wishes;
@@ -44,6 +45,8 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     pub(super) fills: Fills,
     pub(super) images: Survey,
+    /// Whose turn it is to import.
+    pub(super) imports: Turn,
     /// Whose turn it is to fetch ahead of time.
     pub(super) turns: Turns,
     pub(super) prefetches: Prefetches,

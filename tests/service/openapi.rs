@@ -185,6 +185,8 @@ async fn openapi_description_tells_what_real_answers_are() {
         (job["is_over"] == true).then_some(())
     })
     .await;
+    let plan = json!({ "image": "app:1" });
+    let content = "/api/v1/export/content";
     let mut seen = BTreeSet::new();
     for (method, route, path, order, status) in [
         (get.clone(), "/api/v1/openapi.json", "/api/v1/openapi.json", None, 200),
@@ -214,6 +216,10 @@ async fn openapi_description_tells_what_real_answers_are() {
         (get.clone(), "/api/v1/warm/{id}", &job, None, 200),
         (get.clone(), "/api/v1/warm/{id}", "/api/v1/warm/none", None, 404),
         (delete, "/api/v1/warm/{id}", &job, None, 200),
+        (post.clone(), "/api/v1/export", "/api/v1/export", Some(plan), 200),
+        (post.clone(), "/api/v1/export", "/api/v1/export", Some(json!({ "image": "app:2" })), 404),
+        (post.clone(), content, content, Some(json!({ "kind": "blob" })), 400),
+        (post.clone(), "/api/v1/import", "/api/v1/import", None, 415),
     ] {
         let (told, answer) = ask(method.clone(), route, path, order).await;
         assert_eq!(told, status, "{method} {path}: {answer}");
@@ -221,6 +227,8 @@ async fn openapi_description_tells_what_real_answers_are() {
             seen.insert((route.to_owned(), method.as_str().to_ascii_lowercase()));
         }
     }
+    carry(&tidegate, &description).await;
+    seen.extend([content, "/api/v1/import"].map(|path| (path.to_owned(), "post".to_owned())));
     let all = description.operations().into_iter();
     let all: BTreeSet<_> = all.map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
     assert_eq!(seen, all, "every operation is tried");
@@ -231,4 +239,24 @@ async fn openapi_description_tells_what_real_answers_are() {
     let unauthorized = tidegate.admin().get("/api/v1/offline").send().await;
     assert_eq!((forbidden.status, unauthorized.status), (403, 401));
     description.check(&get, "/api/v1/offline", 401, &unauthorized.json());
+}
+
+/// Has a bundle written, which asks for content, and takes it in again.
+async fn carry(tidegate: &Tidegate, description: &Description) {
+    let road = tempfile::tempdir().unwrap();
+    let exported = ["export", "--output", "bundle.tar", "app:1"];
+    assert_eq!(
+        crate::bundles::run(road.path(), &tidegate.admin_url(), &exported).await.status.code(),
+        Some(0)
+    );
+    let import = |bundle: Vec<u8>| {
+        let call = tidegate.admin().call(Method::POST, "/api/v1/import");
+        call.header("content-type", "application/x-tar").body(bundle).send()
+    };
+    let bundle = std::fs::read(road.path().join("bundle.tar")).unwrap();
+    for (bundle, status) in [(bundle[..2000].to_vec(), 422), (bundle, 200)] {
+        let answer = import(bundle).await;
+        assert_eq!(answer.status, status);
+        description.check(&Method::POST, "/api/v1/import", status, &answer.json());
+    }
 }

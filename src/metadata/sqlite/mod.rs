@@ -9,6 +9,7 @@ mod aside;
 mod content;
 mod holdings;
 mod images;
+mod imports;
 mod listings;
 mod pins;
 mod proofs;

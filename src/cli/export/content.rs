@@ -1,0 +1,117 @@
+//! Fetches content from the server into a bundle, and tries again where that may help.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use serde_json::json;
+
+use super::partial::Partial;
+use super::write_padding;
+use crate::bundle::{Contents, Item, item_header};
+use crate::cli::admin_client::AdminClient;
+use crate::cli::meter::Meter;
+use crate::oci::Hasher;
+
+/// How often content is asked for at most.
+const MOST_TRIES: u32 = 6;
+
+/// The pause after the first try; each next is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the server may be silent.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How much is read at once, in bytes.
+const PART: usize = 256 * 1024;
+
+/// Where content comes from.
+pub(super) struct Source<'a> {
+    client: &'a AdminClient,
+    repositories: Vec<String>,
+}
+
+/// Why content did not come.
+enum Trouble {
+    /// Trying again may help.
+    Passing(anyhow::Error),
+    /// It will not.
+    Lasting(anyhow::Error),
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(client: &'a AdminClient, contents: &Contents) -> Self {
+        let repositories: BTreeSet<_> =
+            contents.images.iter().map(|image| image.repository.to_string()).collect();
+        Self { client, repositories: repositories.into_iter().collect() }
+    }
+
+    /// Writes an item: header, content, and zeros. After an error, nothing of it is in the file.
+    pub(super) fn write(&self, item: &Item, file: &mut Partial, meter: &mut Meter) -> anyhow::Result<()> {
+        let begin = file.position()?;
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1.. {
+            let error = match self.try_write(item, file, meter) {
+                Ok(()) => {
+                    meter.set(file.position()?);
+                    return Ok(());
+                }
+                Err(Trouble::Passing(error)) if attempt < MOST_TRIES => error,
+                Err(Trouble::Passing(error) | Trouble::Lasting(error)) => {
+                    // What cannot be taken back is hashed and refused when the export goes on.
+                    let _taken_back = file.rewind_to(begin);
+                    return Err(error.context(format!("fetch {}", item.digest)));
+                }
+            };
+            file.rewind_to(begin).context("write the bundle")?;
+            meter.set(begin);
+            meter.complain(&format!("{}: {error:#}; trying again", item.digest));
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        Ok(())
+    }
+
+    fn try_write(&self, item: &Item, file: &mut Partial, meter: &mut Meter) -> Result<(), Trouble> {
+        let disk = |error: io::Error| Trouble::Lasting(anyhow::Error::new(error).context("write the bundle"));
+        let passing = |error: anyhow::Error| Trouble::Passing(error);
+        let order = json!({
+            "kind": item.kind,
+            "digest": item.digest.to_string(),
+            "repositories": self.repositories,
+        });
+        let answer = self.client.open("/api/v1/export/content", &order, PATIENCE);
+        let mut answer = answer.with_context(|| self.client.not_reached()).map_err(passing)?;
+        if !answer.is_ok() {
+            let may_help = matches!(answer.status, 429 | 500..);
+            let error = anyhow!(answer.into_reason());
+            return Err(if may_help { Trouble::Passing(error) } else { Trouble::Lasting(error) });
+        }
+        if answer.length != item.size_bytes {
+            return Err(Trouble::Lasting(anyhow!(
+                "it has {} bytes, and a manifest says {}",
+                answer.length,
+                item.size_bytes
+            )));
+        }
+        file.write_all(&item_header(item)).map_err(disk)?;
+        let mut hasher = Hasher::new(item.digest.algorithm());
+        let (mut buffer, mut left) = (vec![0; PART], item.size_bytes);
+        while left > 0 {
+            let read = answer.read(&mut buffer).context("read from the server").map_err(passing)?;
+            if read == 0 {
+                return Err(passing(anyhow!("the server broke off {left} bytes before the end")));
+            }
+            hasher.update(&buffer[..read]);
+            file.write_all(&buffer[..read]).map_err(disk)?;
+            meter.add(read as u64);
+            left -= read as u64;
+        }
+        let found = hasher.finish();
+        if found != item.digest {
+            return Err(passing(anyhow!("what came has the digest {found}")));
+        }
+        write_padding(file, item.size_bytes).map_err(disk)
+    }
+}

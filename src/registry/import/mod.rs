@@ -1,0 +1,124 @@
+//! Use case: a bundle is taken in, wholly or not at all.
+//!
+//! What comes is verified and made durable under temporary names, item by item, in bounded memory. Only when
+//! the bundle has ended, and everything in it agrees, is it renamed into place, and one transaction says what
+//! it is. A process that is killed before leaves temporary files, which the next one removes; one that is killed
+//! between leaves whole content that no repository has shown to have, and nobody is served.
+
+mod adopt;
+mod error;
+mod stage;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::sync::Semaphore;
+
+pub use error::ImportError;
+
+use self::adopt::Adoption;
+use self::stage::Staging;
+use super::core::Core;
+use crate::bundle::PublicKey;
+use crate::oci::Digest;
+
+/// How a bundle is to be taken in.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOrder {
+    /// Keys of which one has to have signed it; none where everything will do.
+    pub keys: Vec<PublicKey>,
+    /// Whether its tags count also where this node has seen them later elsewhere.
+    pub replace_tags: bool,
+}
+
+/// What an import came to.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The bundle.
+    pub id: Digest,
+    /// The key that it is signed with.
+    pub signed_by: Option<PublicKey>,
+    /// Its images, without signatures.
+    pub images: Vec<ImportedImage>,
+    /// How many items it holds.
+    pub items: u64,
+    /// How much these are, in bytes.
+    pub bytes: u64,
+    /// How many of them were not here.
+    pub new_items: u64,
+    /// How much those are, in bytes.
+    pub new_bytes: u64,
+}
+
+/// An image that is here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedImage {
+    /// Its name in full.
+    pub name: String,
+    /// Its manifest or index.
+    pub digest: Digest,
+    /// What became of its tag; `None` where it has none.
+    pub tag: Option<TagFate>,
+}
+
+/// What became of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagFate {
+    /// It was not known.
+    New,
+    /// It pointed there already.
+    Same,
+    /// It pointed to another manifest, and was seen there earlier.
+    Moved {
+        /// That manifest.
+        from: Digest,
+    },
+    /// It points to another manifest, was seen there later, and stays.
+    Kept {
+        /// That manifest.
+        at: Digest,
+    },
+}
+
+impl TagFate {
+    /// The word in answers and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Same => "same",
+            Self::Moved { .. } => "moved",
+            Self::Kept { .. } => "kept",
+        }
+    }
+}
+
+/// Whose turn it is: one bundle at a time.
+pub(super) struct Turn(Arc<Semaphore>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+/// Imports; see [`super::Registry::import`].
+pub(super) async fn run<S>(core: &Arc<Core>, order: ImportOrder, source: S) -> Result<Imported, ImportError>
+where
+    S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+{
+    let turn = Arc::clone(&core.imports.0).try_acquire_owned();
+    let turn = turn.map_err(|_taken| ImportError::Busy)?;
+    let staged = Staging::new(core, order.keys).run(source).await.inspect_err(|error| {
+        if let ImportError::Store(error) = error {
+            core.report_disk(error);
+        }
+    })?;
+    let adoption = Adoption::new(core, staged, order.replace_tags);
+    // Who asked for it may leave: what has begun to be visible is brought to its end.
+    let adopted = core.tasks.spawn(async move {
+        let _turn = turn;
+        Box::pin(adoption.run()).await
+    });
+    adopted.await.unwrap_or(Err(ImportError::Internal))
+}
