@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{BlobError, Blobs, FillFile, FoundBlob, LocalBlobs};
+use super::{BlobError, Blobs, FillFile, FoundBlob, LocalBlobs, StagedFiles};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::Tasks;
 
@@ -221,4 +221,27 @@ async fn a_disk_that_works_passes_its_probe_and_tells_its_space() {
     assert_eq!(incoming_files(folder.path()), 0);
     let space = blobs.space().await.unwrap();
     assert!(space.total_bytes >= space.free_bytes && space.total_bytes > 0, "{space:?}");
+}
+
+#[tokio::test]
+async fn staged_content_is_visible_all_at_once_or_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(folder.path(), &tasks).unwrap());
+    for commits in [false, true] {
+        let mut staged = StagedFiles::new(tasks.clone());
+        for content in [&b"one"[..], b"two"] {
+            let file = begin(&blobs, content).await.append(vec![Bytes::from_static(content)]).await.unwrap();
+            staged.add(file.verify().unwrap()).await.unwrap();
+        }
+        assert_eq!((list(&blobs).await.len(), incoming_files(folder.path())), (0, 2));
+        if commits {
+            staged.commit().await.unwrap();
+        } else {
+            drop(staged);
+            assert!(tasks.shut_down(std::time::Duration::from_secs(10)).await);
+        }
+        assert_eq!(incoming_files(folder.path()), 0);
+        assert_eq!(list(&blobs).await.len(), if commits { 2 } else { 0 });
+    }
 }

@@ -365,6 +365,11 @@ impl Registry {
         import::run(&self.0, order, source).await
     }
 
+    /// Replaces the configured keys: one of them has to have signed what is imported; without any, nobody has.
+    pub fn replace_bundle_keys(&self, keys: Vec<bundle::PublicKey>) {
+        self.0.imports.replace_keys(keys);
+    }
+
     /// Has pins follow tags and cover referrers, and counts images for the metrics; [`Self::survey_signal`] tells
     /// when that is wanted.
     pub async fn survey_images(&self) -> Result<(), RegistryError> {

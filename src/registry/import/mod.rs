@@ -11,6 +11,7 @@ mod stage;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::Semaphore;
@@ -26,7 +27,7 @@ use crate::oci::Digest;
 /// How a bundle is to be taken in.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOrder {
-    /// Keys of which one has to have signed it; none where everything will do.
+    /// Keys of which one has to have signed it, beside what the configuration says; none where everything will do.
     pub keys: Vec<PublicKey>,
     /// Whether its tags count also where this node has seen them later elsewhere.
     pub replace_tags: bool,
@@ -93,12 +94,22 @@ impl TagFate {
     }
 }
 
-/// Whose turn it is: one bundle at a time.
-pub(super) struct Turn(Arc<Semaphore>);
+/// Whose turn it is, one bundle at a time; and whose bundles are taken in.
+pub(super) struct Turn {
+    turn: Arc<Semaphore>,
+    keys: ArcSwap<Vec<PublicKey>>,
+}
 
 impl Default for Turn {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(1)))
+        Self { turn: Arc::new(Semaphore::new(1)), keys: ArcSwap::default() }
+    }
+}
+
+impl Turn {
+    /// Takes only bundles in from now on that are signed with one of these keys; without any, all.
+    pub(super) fn replace_keys(&self, keys: Vec<PublicKey>) {
+        self.keys.store(Arc::new(keys));
     }
 }
 
@@ -107,9 +118,10 @@ pub(super) async fn run<S>(core: &Arc<Core>, order: ImportOrder, source: S) -> R
 where
     S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
 {
-    let turn = Arc::clone(&core.imports.0).try_acquire_owned();
+    let turn = Arc::clone(&core.imports.turn).try_acquire_owned();
     let turn = turn.map_err(|_taken| ImportError::Busy)?;
-    let staged = Staging::new(core, order.keys).run(source).await.inspect_err(|error| {
+    let required = core.imports.keys.load_full();
+    let staged = Staging::new(core, [&required, &order.keys]).run(source).await.inspect_err(|error| {
         if let ImportError::Store(error) = error {
             core.report_disk(error);
         }

@@ -30,7 +30,8 @@ const TOLD_PARTS: usize = 3;
 /// A bundle that is being read.
 pub(super) struct Staging<'a> {
     core: &'a Arc<Core>,
-    keys: Vec<PublicKey>,
+    /// Of each list that is not empty, one has to have signed it.
+    keys: [&'a [PublicKey]; 2],
     staged: Option<Staged>,
     /// The item that is being read.
     sink: Sink,
@@ -63,7 +64,7 @@ enum Sink {
 }
 
 impl<'a> Staging<'a> {
-    pub(super) fn new(core: &'a Arc<Core>, keys: Vec<PublicKey>) -> Self {
+    pub(super) fn new(core: &'a Arc<Core>, keys: [&'a [PublicKey]; 2]) -> Self {
         Self {
             core,
             keys,
@@ -120,7 +121,9 @@ impl<'a> Staging<'a> {
 
     /// Refuses what can be refused before any content has come.
     async fn begin(&mut self, head: Arc<Head>) -> Result<(), ImportError> {
-        head.require_signature(&self.keys)?;
+        for keys in self.keys {
+            head.require_signature(keys)?;
+        }
         let contents = head.contents();
         let names = self.core.names.load_full();
         let mut repositories = BTreeMap::new();
