@@ -8,17 +8,12 @@ use anyhow::{Context as _, anyhow};
 use serde_json::json;
 
 use super::partial::Partial;
+use super::retry::{Trouble, persist};
 use super::write_padding;
 use crate::bundle::{Contents, Item, item_header};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::meter::Meter;
 use crate::oci::Hasher;
-
-/// How often content is asked for at most.
-const MOST_TRIES: u32 = 6;
-
-/// The pause after the first try; each next is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the server may be silent.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -32,14 +27,6 @@ pub(super) struct Source<'a> {
     repositories: Vec<String>,
 }
 
-/// Why content did not come.
-enum Trouble {
-    /// Trying again may help.
-    Passing(anyhow::Error),
-    /// It will not.
-    Lasting(anyhow::Error),
-}
-
 impl<'a> Source<'a> {
     pub(super) fn new(client: &'a AdminClient, contents: &Contents) -> Self {
         let repositories: BTreeSet<_> =
@@ -50,27 +37,29 @@ impl<'a> Source<'a> {
     /// Writes an item: header, content, and zeros. After an error, nothing of it is in the file.
     pub(super) fn write(&self, item: &Item, file: &mut Partial, meter: &mut Meter) -> anyhow::Result<()> {
         let begin = file.position()?;
-        let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            let error = match self.try_write(item, file, meter) {
-                Ok(()) => {
-                    meter.set(file.position()?);
-                    return Ok(());
-                }
-                Err(Trouble::Passing(error)) if attempt < MOST_TRIES => error,
-                Err(Trouble::Passing(error) | Trouble::Lasting(error)) => {
-                    // What cannot be taken back is hashed and refused when the export goes on.
-                    let _taken_back = file.rewind_to(begin);
-                    return Err(error.context(format!("fetch {}", item.digest)));
-                }
-            };
-            file.rewind_to(begin).context("write the bundle")?;
-            meter.set(begin);
-            meter.complain(&format!("{}: {error:#}; trying again", item.digest));
-            std::thread::sleep(pause);
-            pause *= 2;
+        let mut place = (file, meter);
+        let written = persist(
+            &mut place,
+            |(file, meter)| self.try_write(item, file, meter),
+            |(file, meter), error| {
+                file.rewind_to(begin).context("write the bundle")?;
+                meter.set(begin);
+                meter.complain(&format!("{}: {error:#}; trying again", item.digest));
+                Ok(())
+            },
+        );
+        let (file, meter) = place;
+        match written {
+            Ok(()) => {
+                meter.set(file.position()?);
+                Ok(())
+            }
+            Err(error) => {
+                // What cannot be taken back is hashed and refused when the export goes on.
+                let _taken_back = file.rewind_to(begin);
+                Err(error.context(format!("fetch {}", item.digest)))
+            }
         }
-        Ok(())
     }
 
     fn try_write(&self, item: &Item, file: &mut Partial, meter: &mut Meter) -> Result<(), Trouble> {
@@ -84,9 +73,7 @@ impl<'a> Source<'a> {
         let answer = self.client.open("/api/v1/export/content", &order, PATIENCE);
         let mut answer = answer.with_context(|| self.client.not_reached()).map_err(passing)?;
         if !answer.is_ok() {
-            let may_help = matches!(answer.status, 429 | 500..);
-            let error = anyhow!(answer.into_reason());
-            return Err(if may_help { Trouble::Passing(error) } else { Trouble::Lasting(error) });
+            return Err(Trouble::of(answer));
         }
         if answer.length != item.size_bytes {
             return Err(Trouble::Lasting(anyhow!(

@@ -2,22 +2,25 @@
 
 mod content;
 mod partial;
+mod retry;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use clap::Args;
+use indicatif::ProgressBar;
 use rustix::fs::statvfs;
 use serde_json::json;
 
 use self::content::Source;
 use self::partial::Partial;
+use self::retry::{Trouble, persist};
 use super::admin_client::{AdminClient, ServerArguments, read_environment};
 use super::meter::{Meter, tell};
 use super::warm::collect_images;
@@ -29,6 +32,9 @@ use crate::oci::{ImagePattern, Platform};
 
 /// How long the server may take to find out what an image needs.
 const PLAN_PATIENCE: Duration = Duration::from_mins(15);
+
+/// How often people see that something goes on.
+const TICK: Duration = Duration::from_millis(200);
 
 /// The arguments.
 #[derive(Debug, Args)]
@@ -164,16 +170,31 @@ impl Order {
     fn plan(&self, client: &AdminClient, format: Format) -> anyhow::Result<Head> {
         let mut plan = Plan::default();
         let platforms: Vec<_> = self.request.platforms.iter().map(ToString::to_string).collect();
+        let bar = io::stderr().is_terminal().then(ProgressBar::new_spinner);
         for image in &self.request.images {
+            if let Some(bar) = &bar {
+                bar.set_message(format!("planning {image}"));
+                bar.enable_steady_tick(TICK);
+            }
             let order =
                 json!({ "image": image, "platforms": platforms, "referrers": self.request.referrers });
-            let answer = client.open("/api/v1/export", &order, PLAN_PATIENCE);
-            let answer = answer.with_context(|| client.not_reached())?;
-            if !answer.is_ok() {
-                bail!("nothing is written: {}", answer.into_reason());
-            }
-            let found = serde_json::from_value(answer.into_json()?);
+            let found = persist(
+                &mut (),
+                |()| {
+                    let answer = client.open("/api/v1/export", &order, PLAN_PATIENCE);
+                    let answer = answer.with_context(|| client.not_reached()).map_err(Trouble::Lasting)?;
+                    if answer.is_ok() { Ok(answer) } else { Err(Trouble::of(answer)) }
+                },
+                |(), error| {
+                    console::complain(&format!("{error:#}; trying again"));
+                    Ok(())
+                },
+            );
+            let found = serde_json::from_value(found.context("nothing is written")?.into_json()?);
             plan.merge(found.context("the server's plan is not understood: is it of another version?")?);
+        }
+        if let Some(bar) = &bar {
+            bar.finish_and_clear();
         }
         for note in std::mem::take(&mut plan.notes) {
             console::complain(&format!("note: {note}"));

@@ -22,7 +22,7 @@ const BATCH: usize = 1024 * 1024;
 const SILENCE: Duration = Duration::from_mins(2);
 
 /// The most bytes of manifests: all of them are read, and what they list is kept in memory.
-const MAX_MANIFEST_BYTES: u64 = 256 * 1024 * 1024;
+const MAX_MANIFEST_BYTES: u64 = 128 * 1024 * 1024;
 
 /// How many missing parts of a base are looked up before it is called missing.
 const TOLD_PARTS: usize = 3;

@@ -186,6 +186,8 @@ fn refusal_of(error: &ImportError) -> Refusal {
 
 fn status_of(error: &RegistryError) -> StatusCode {
     match error {
+        // Nothing that passes: who asks must not try again and again.
+        RegistryError::Offline { .. } => StatusCode::CONFLICT,
         RegistryError::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
         RegistryError::Denied(_) => StatusCode::FORBIDDEN,
         RegistryError::UpstreamUnreachable(_) => StatusCode::GATEWAY_TIMEOUT,

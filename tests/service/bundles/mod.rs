@@ -1,5 +1,8 @@
 //! Bundles: from a node with a line, as a file, to a node without one.
 
+mod interruptions;
+mod refusals;
+
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -7,7 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::content::{Content, Image, OCI_INDEX, artifact_about, index_of};
-use crate::harness::{Section, Setup, Tidegate, until};
+use crate::harness::{Section, Setup, Tidegate};
 use crate::upstream::{Kind, Upstream, any, blob, serve, status};
 
 /// Runs a command in a directory of its own.
@@ -171,6 +174,13 @@ impl Multi {
     }
 }
 
+/// A bundle of one image, with its bytes.
+async fn one_image(sites: &Sites) -> (Image, Vec<u8>) {
+    let image = sites.upstream.make_image("library/app", "1", &[3000, 70_000]);
+    sites.export_all("whole.tar", &["app:1"]).await;
+    (image, std::fs::read(sites.path("whole.tar")).unwrap())
+}
+
 #[tokio::test]
 async fn bundle_carries_images_with_all_that_belongs_to_them_to_a_node_that_is_offline() {
     let sites = Sites::start().await;
@@ -287,167 +297,6 @@ async fn export_survives_breaks_and_goes_on_after_it_was_interrupted() {
     sites.far.pull(&late).await;
 }
 
-/// A bundle of one image, with its bytes.
-async fn one_image(sites: &Sites) -> (Image, Vec<u8>) {
-    let image = sites.upstream.make_image("library/app", "1", &[3000, 70_000]);
-    sites.export_all("whole.tar", &["app:1"]).await;
-    (image, std::fs::read(sites.path("whole.tar")).unwrap())
-}
-
-/// Where the entries of a tar begin, with their names.
-fn entries(tar: &[u8]) -> Vec<(usize, String)> {
-    let (mut at, mut found) = (0, Vec::new());
-    while tar[at] != 0 {
-        let field = |range: std::ops::Range<usize>| {
-            text(&tar[at + range.start..at + range.end]).trim_end_matches('\0').to_owned()
-        };
-        let size = usize::from_str_radix(&field(124..136), 8).unwrap();
-        found.push((at, field(0..100)));
-        at += 512 + size.next_multiple_of(512);
-    }
-    found
-}
-
-#[tokio::test]
-async fn import_refuses_a_bundle_with_a_wrong_byte_anywhere() {
-    let sites = Sites::start().await;
-    let (image, whole) = one_image(&sites).await;
-    let entries = entries(&whole);
-    assert_eq!(entries[0].1, "oci-layout");
-    // In every header, at the beginning, in the middle and at the end of every entry, and in the end.
-    let mut places: Vec<usize> = vec![whole.len() - 1, whole.len() - 700];
-    for (index, (at, _)) in entries.iter().enumerate() {
-        let next = entries.get(index + 1).map_or(whole.len() - 1024, |(next, _)| *next);
-        places.extend([*at, at + 130, at + 156, at + 300, at + 512, (at + 512).midpoint(next), next - 1]);
-    }
-    for place in places {
-        let mut bytes = whole.clone();
-        bytes[place] ^= 0x20;
-        std::fs::write(sites.path("bad.tar"), &bytes).unwrap();
-        let output = sites.import(&["bad.tar"]).await;
-        assert_eq!(output.status.code(), Some(1), "byte {place}: {output:?}");
-        assert!(text(&output.stderr).contains("bad.tar is not imported: "), "byte {place}: {output:?}");
-    }
-    sites.assert_nothing_visible(&image).await;
-    assert_done(&sites.import(&["whole.tar"]).await);
-    sites.far.pull(&image).await;
-}
-
-#[tokio::test]
-async fn import_refuses_what_is_cut_swapped_or_longer() {
-    let sites = Sites::start().await;
-    let (image, whole) = one_image(&sites).await;
-    let entries = entries(&whole);
-    let blobs: Vec<_> = entries.iter().filter(|(_, name)| name.starts_with("blobs/")).collect();
-    let [.., one, other] = blobs[..] else { panic!("{entries:?}") };
-    let end = whole.len() - 1024;
-    let swapped = [&whole[..one.0], &whole[other.0..end], &whole[one.0..other.0], &whole[end..]].concat();
-    let left_out = [&whole[..other.0], &whole[end..]].concat();
-    let twice = [&whole[..end], &whole[other.0..]].concat();
-    let two = [&whole[..], &whole[..]].concat();
-    let foreign = [&whole[..one.0], &whole[entries[0].0..entries[1].0], &whole[one.0..]].concat();
-    for (bytes, reason) in [
-        (swapped, "is expected, and there is"),
-        (left_out, "the end of the archive"),
-        (twice, "is expected, and there is"),
-        (two, "more data behind the bundle's end"),
-        (foreign, "the file \"oci-layout\""),
-        (Vec::new(), "cut off within oci-layout"),
-        (b"not a tar at all".repeat(100), "this is not a bundle"),
-    ] {
-        std::fs::write(sites.path("bad.tar"), &bytes).unwrap();
-        assert_refused(&sites.import(&["bad.tar"]).await, reason);
-    }
-    for length in [1, 511, 512, 1200, one.0, one.0 + 512, other.0 + 700, end, end + 512, whole.len() - 1] {
-        std::fs::write(sites.path("bad.tar"), &whole[..length]).unwrap();
-        assert_refused(&sites.import(&["bad.tar"]).await, "cut off within");
-    }
-    sites.assert_nothing_visible(&image).await;
-    assert_refused(&sites.import(&["no-such-file.tar"]).await, "open no-such-file.tar");
-}
-
-#[tokio::test]
-async fn import_that_is_killed_leaves_nothing_and_can_be_done_again() {
-    let mut sites = Sites::start().await;
-    let (image, whole) = one_image(&sites).await;
-    for length in [whole.len() / 2, whole.len() - 600] {
-        // The connection stays open before the end: the server has what came, and waits.
-        let head =
-            format!("POST /api/v1/import HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", whole.len());
-        let address = sites.far.admin_url().replace("http://", "");
-        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-        let mut bytes = head.into_bytes();
-        bytes.extend(&whole[..length]);
-        tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.unwrap();
-        let incoming = sites.far.data().join("incoming");
-        until("content to come", async || !walk(&incoming).is_empty()).await;
-        assert_refused(&sites.import(&["whole.tar"]).await, "another bundle is being imported");
-        sites.far.kill().await;
-        drop(stream);
-        sites.far.start_again().await;
-        sites.assert_nothing_visible(&image).await;
-    }
-    // Who only hangs up leaves nothing either, and nobody waits for a turn that is not over.
-    let address = sites.far.admin_url().replace("http://", "");
-    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    let mut bytes =
-        format!("POST /api/v1/import HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", whole.len())
-            .into_bytes();
-    bytes.extend(&whole[..whole.len() - 600]);
-    tokio::io::AsyncWriteExt::write_all(&mut stream, &bytes).await.unwrap();
-    let incoming = sites.far.data().join("incoming");
-    until("content to come", async || !walk(&incoming).is_empty()).await;
-    drop(stream);
-    until("it to be removed", async || walk(&incoming).is_empty()).await;
-    sites.assert_nothing_visible(&image).await;
-    assert_done(&sites.import(&["whole.tar"]).await);
-    sites.far.pull(&image).await;
-}
-
-#[tokio::test]
-async fn import_wants_the_signature_that_is_asked_for() {
-    let sites = Sites::start().await;
-    let image = sites.upstream.make_image("library/app", "1", &[3000]);
-    for name in ["own.key", "other.key"] {
-        assert_done(&run(sites.road.path(), "", &["key", "create", "--output", name]).await);
-    }
-    sites.export_all("unsigned.tar", &["app:1"]).await;
-    sites.export_all("signed.tar", &["app:1", "--sign", "own.key"]).await;
-    let refused = sites.import(&["--verify-key", "own.key.pub", "unsigned.tar"]).await;
-    assert_refused(&refused, "the bundle is not signed, and a signature by ed25519:");
-    let refused = sites.import(&["--verify-key", "other.key.pub", "signed.tar"]).await;
-    assert_refused(&refused, "the bundle is signed by ed25519:");
-    // Altered so that it agrees with itself, but not with its signature.
-    let bytes = std::fs::read(sites.path("signed.tar")).unwrap();
-    let place = bytes.windows(8).position(|window| window == b"\"images\"").unwrap();
-    let altered = [&bytes[..place], b"\"imagfs\"", &bytes[place + 8..]].concat();
-    std::fs::write(sites.path("altered.tar"), altered).unwrap();
-    assert_eq!(sites.import(&["altered.tar"]).await.status.code(), Some(1));
-    let field = b"\"observed_at_ms\": 1";
-    let place = bytes.windows(field.len()).position(|window| window == field).unwrap();
-    let mut altered = bytes.clone();
-    altered[place + field.len() - 1] = b'2';
-    std::fs::write(sites.path("altered.tar"), altered).unwrap();
-    assert_refused(&sites.import(&["altered.tar"]).await, "signature is not valid");
-    sites.assert_nothing_visible(&image).await;
-    let key = std::fs::read_to_string(sites.path("own.key.pub")).unwrap();
-    let done =
-        sites.import(&["--verify-key", "other.key.pub", "--verify-key", key.trim(), "signed.tar"]).await;
-    assert_done(&done);
-    assert!(text(&done.stdout).contains(&format!("signed by {}", key.trim())), "{done:?}");
-    sites.far.pull(&image).await;
-    // What the configuration wants, nobody can leave out.
-    let strict = Setup::new().site(&format!("offline = true\nbundle_keys = [{:?}]", key.trim()));
-    let strict = strict.upstream(Section::hub(&sites.upstream)).with_warnings().start().await;
-    let server = strict.admin_url();
-    let refused = run(sites.road.path(), &server, &["import", "unsigned.tar"]).await;
-    assert_refused(&refused, "a signature by ed25519:");
-    let other = ["import", "--verify-key", "other.key.pub", "signed.tar"];
-    assert_refused(&run(sites.road.path(), &server, &other).await, "the bundle is signed by");
-    assert_done(&run(sites.road.path(), &server, &["import", "signed.tar"]).await);
-    strict.pull(&image).await;
-}
-
 #[tokio::test]
 async fn delta_holds_what_is_new_and_wants_its_base() {
     let sites = Sites::start().await;
@@ -515,32 +364,4 @@ async fn import_never_takes_a_tag_back_unless_it_is_told_to() {
     });
     assert_eq!(told["images"], json!([expected]));
     far.pull(&new).await;
-}
-
-#[tokio::test]
-async fn import_refuses_names_that_mean_nothing_and_what_has_no_room() {
-    let sites = Sites::start_with(|far| far.max_size("1MiB")).await;
-    let image = sites.upstream.make_image("library/app", "1", &[1_200_000]);
-    sites.export_all("large.tar", &["app:1"]).await;
-    assert_refused(&sites.import(&["large.tar"]).await, "storage.max_size is 1048576: raise it");
-    sites.assert_nothing_visible(&image).await;
-    let small = sites.upstream.make_image("library/small", "1", &[10]);
-    sites.export_all("small.tar", &["small:1"]).await;
-    let other = Setup::new().upstream(Section::of_url("other.test", "https://other.invalid"));
-    let other = other.with_warnings().start().await;
-    let refused = run(sites.road.path(), &other.admin_url(), &["import", "small.tar"]).await;
-    assert_refused(
-        &refused,
-        "hub.test/library/small:1 cannot be served here: registry hub.test is not configured",
-    );
-    let crowded = Setup::new().upstream(Section::hub(&sites.upstream)).storage("min_free = \"1000TiB\"");
-    let crowded = crowded.with_warnings().start().await;
-    let refused = run(sites.road.path(), &crowded.admin_url(), &["import", "small.tar"]).await;
-    assert_refused(&refused, "are to stay so (storage.min_free): make room");
-    assert_done(&sites.import(&["small.tar"]).await);
-    sites.far.pull(&small).await;
-    // Nobody else's machine, and no page in a browser.
-    let call = sites.far.admin().call(Method::POST, "/api/v1/import").header("origin", "http://evil.invalid");
-    assert_eq!(call.send().await.status, 403);
-    assert_eq!(sites.far.admin().get("/api/v1/import").send().await.status, 405);
 }
