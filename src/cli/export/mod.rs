@@ -105,7 +105,7 @@ fn export(arguments: &ExportArguments, order: &Order, client: &AdminClient) -> a
             ));
             (found.head, found.whole_items)
         }
-        None => (order.plan(client, arguments.format)?, 0),
+        None => (order.plan(client, arguments.format).inspect_err(|_fault| partial.discard())?, 0),
     };
     require_room(output, &head, &partial)?;
     let offset_bytes = partial.begin(&head, written)?;

@@ -121,6 +121,12 @@ impl Partial {
         begun.with_context(|| format!("write {}", self.path.display()))
     }
 
+    /// Removes the file, of which there is nothing to go on with.
+    pub(super) fn discard(&self) {
+        // What cannot be removed is written over by the next try.
+        let _removed = fs::remove_file(&self.path);
+    }
+
     /// Ends the bundle and gives it its name.
     pub(super) fn finish(mut self, output: &Path) -> anyhow::Result<()> {
         let written = write_end(&mut self.file).and_then(|()| self.file.sync_all());

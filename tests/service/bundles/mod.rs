@@ -209,7 +209,7 @@ async fn bundle_carries_images_with_all_that_belongs_to_them_to_a_node_that_is_o
 }
 
 #[tokio::test]
-async fn bundle_outlasts_a_restart_and_is_not_evicted_first() {
+async fn bundle_outlasts_a_kill_and_holds_the_platforms_that_were_asked_for() {
     let mut sites = Sites::start().await;
     let multi = Multi::add(&sites.upstream);
     sites.export_all("a.tar", &["app:1", "--platform", "linux/amd64"]).await;
@@ -247,7 +247,7 @@ async fn export_says_what_cannot_be_had_and_writes_nothing() {
     ] {
         let refused = sites.export(&[&["--output", "a.tar"], arguments].concat()).await;
         assert_refused(&refused, reason);
-        assert!(!sites.path("a.tar").exists());
+        assert!(!sites.path("a.tar").exists() && !sites.path("a.tar.partial").exists());
     }
     std::fs::write(sites.path("mine.tar"), "mine").unwrap();
     assert_refused(&sites.export(&["--output", "mine.tar", "app:1"]).await, "exists already");
@@ -364,4 +364,21 @@ async fn import_never_takes_a_tag_back_unless_it_is_told_to() {
     });
     assert_eq!(told["images"], json!([expected]));
     far.pull(&new).await;
+}
+
+#[tokio::test]
+async fn bundle_carries_images_by_digest_and_by_globs() {
+    let sites = Sites::start().await;
+    let [one, two, other] =
+        ["v1", "v2", "w"].map(|tag| sites.upstream.make_image("team/app", tag, &[2000, 3000]));
+    let by_digest = format!("hub.test/team/app@{}", other.manifest.digest);
+    sites.export_all("a.tar", &["hub.test/team/app:v*", &by_digest]).await;
+    let imported = sites.import(&["a.tar"]).await;
+    assert_done(&imported);
+    assert_eq!(text(&imported.stdout).lines().count(), 4, "{imported:?}");
+    sites.far.pull(&one).await;
+    sites.far.pull(&two).await;
+    assert_eq!(sites.far.manifest(&other.digest_path()).await.body, other.manifest.bytes);
+    assert_eq!(sites.far.fetch(&other.layer_path(1)).await.body, other.layers[1].bytes);
+    assert_eq!(sites.far.manifest(&other.tag_path()).await.status, 504, "the tag was not asked for");
 }

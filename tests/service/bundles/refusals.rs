@@ -228,3 +228,15 @@ async fn import_refuses_what_agrees_with_itself_and_is_not_whole() {
     std::fs::write(sites.path("same.tar"), same).unwrap();
     assert_done(&sites.import(&["same.tar"]).await);
 }
+
+#[tokio::test]
+async fn import_says_why_also_where_most_of_the_bundle_was_not_read() {
+    let sites = Sites::start().await;
+    sites.upstream.make_image("library/app", "1", &[30 << 20]);
+    sites.export_all("large.tar", &["app:1"]).await;
+    assert_done(&run(sites.road.path(), "", &["key", "create", "--output", "own.key"]).await);
+    for _ in 0..10 {
+        let refused = sites.import(&["--verify-key", "own.key.pub", "large.tar"]).await;
+        assert_refused(&refused, "the bundle is not signed");
+    }
+}
