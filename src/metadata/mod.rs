@@ -25,7 +25,7 @@ pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_U
 pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
-pub use imports::{ImportRecord, ImportRecords, ImportedRepository};
+pub use imports::{ImportRecord, ImportRecords, ImportedRepository, TagFate, TagRule};
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use pins::{PinReason, PinRecord, PinStatus, PinnedSums, Pins};
 pub use proofs::{AccessProof, AccessProofs};

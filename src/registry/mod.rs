@@ -49,7 +49,7 @@ pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
 pub use export::{ExportBody, ExportError, ExportOrder, ExportedContent};
 pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
-pub use import::{ImportError, ImportOrder, Imported, ImportedImage, TagFate};
+pub use import::{ImportError, ImportOrder, Imported, ImportedImage, TagFate, TagRule};
 pub use metrics::RegistryMetrics;
 pub use offline::LinkStatus;
 pub use pins::{PinError, PinnedImage};

@@ -69,6 +69,7 @@ macro_rules! node_index_contract {
             pins::what_comes_later_is_covered_when_it_comes
             imports::an_import_is_recorded_whole_and_protected
             imports::an_import_takes_nothing_back_unless_it_is_told_to
+            imports::an_import_takes_no_tag_back_that_another_accept_class_saw_later
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::stage::{Staged, is_here};
-use super::{ImportError, Imported, ImportedImage, TagFate};
-use crate::bundle::{Contents, Image, Item, ItemKind, Role};
+use super::{ImportError, Imported, ImportedImage, TagFate, TagRule};
+use crate::blobs::StagedFiles;
+use crate::bundle::{Contents, Item, ItemKind, Role};
 use crate::metadata::{
     AccessProof, ContentKind, ContentRecord, ImportRecord, ImportedRepository, Listing, ListingKind,
     ObservedTag, RepositoryId, Segment, TagObservation,
 };
 use crate::oci::{AcceptClass, Digest, Manifest, MediaType};
+use crate::registry::Repository;
 use crate::registry::acquire::read_stored;
 use crate::registry::core::Core;
 use crate::registry::image::is_elsewhere;
@@ -21,20 +23,20 @@ use crate::runtime::Timestamp;
 pub(super) struct Adoption {
     core: Arc<Core>,
     staged: Staged,
-    replace_tags: bool,
+    rule: TagRule,
 }
 
 /// What is learnt of one repository.
 #[derive(Default)]
 struct Learnt {
     proofs: HashMap<(ContentKind, Digest), AccessProof>,
-    tags: Vec<(ObservedTag, bool)>,
+    tags: Vec<ObservedTag>,
     listings: Vec<(ListingKind, String, Listing)>,
 }
 
 impl Adoption {
-    pub(super) fn new(core: &Arc<Core>, staged: Staged, replace_tags: bool) -> Self {
-        Self { core: Arc::clone(core), staged, replace_tags }
+    pub(super) fn new(core: &Arc<Core>, staged: Staged, rule: TagRule) -> Self {
+        Self { core: Arc::clone(core), staged, rule }
     }
 
     /// Checks what only the whole shows, and makes it visible.
@@ -46,7 +48,7 @@ impl Adoption {
             contents.content.iter().chain(&contents.from_base).map(|item| (item.digest, item)).collect();
         self.require_complete(&items)?;
         let mut learnt = self.learn(contents, &items)?;
-        let images = self.judge_tags(contents, &items, &mut learnt).await?;
+        self.learn_tags(contents, &items, &mut learnt);
         for item in items.values().filter(|item| !self.staged.new.contains(&item.digest)) {
             if !is_here(&self.core, item).await? {
                 return Err(ImportError::Gone(Box::new(item.digest)));
@@ -57,17 +59,23 @@ impl Adoption {
             .iter()
             .filter(|item| self.staged.new.contains(&item.digest))
             .fold(0_u64, |sum, item| sum.saturating_add(item.size_bytes));
-        let imported = Imported {
+        let mut imported = Imported {
             id: head.id(),
             signed_by: contents.signed_by,
-            images,
+            images: Vec::new(),
             items: contents.content.len() as u64,
             bytes: contents.content_bytes(),
             new_items: self.staged.new.len() as u64,
             new_bytes,
         };
         let record = self.record(&items, learnt);
-        self.publish(record, &imported).await?;
+        let Self { core, staged, .. } = self;
+        let fates = publish(&core, staged.files, &record).await?;
+        imported.images = tell_images(contents, &staged.repositories, &record, &fates);
+        core.memory.forget_all();
+        core.images.note_change();
+        core.evictor.note_stored(imported.new_bytes);
+        imported.log();
         Ok(imported)
     }
 
@@ -146,55 +154,32 @@ impl Adoption {
         Ok(all)
     }
 
-    /// Decides what becomes of each tag.
-    async fn judge_tags(
+    /// Notes where the tags of the bundle point.
+    fn learn_tags(
         &self,
         contents: &Contents,
         items: &HashMap<Digest, &Item>,
         learnt: &mut BTreeMap<RepositoryId, Learnt>,
-    ) -> Result<Vec<ImportedImage>, ImportError> {
-        let mut images = Vec::new();
+    ) {
+        let now = self.core.clock.now();
         for image in &contents.images {
-            let fate = self.judge_tag(image, items, learnt).await?;
-            if image.role == Role::Image {
-                let (name, digest) = (image.to_string(), image.digest);
-                images.push(ImportedImage { name, digest, tag: fate });
-            }
+            let repository = self.staged.repositories.get(image.repository.as_str());
+            let (Some(tag), Some(repository), Some(item)) =
+                (&image.tag, repository, items.get(&image.digest))
+            else {
+                continue;
+            };
+            let observation = TagObservation {
+                digest: image.digest,
+                media_type: item.media_type.clone().unwrap_or(MediaType::OCTET_STREAM),
+                size_bytes: item.size_bytes,
+                // A clock that is ahead must not make a tag that nothing is later than.
+                checked_at: Timestamp::from_millis(image.observed_at_ms).min(now),
+                missing_since: None,
+            };
+            let observed = ObservedTag { tag: tag.clone(), class: AcceptClass::Any, observation };
+            learnt.entry(repository.id.clone()).or_default().tags.push(observed);
         }
-        Ok(images)
-    }
-
-    async fn judge_tag(
-        &self,
-        image: &Image,
-        items: &HashMap<Digest, &Item>,
-        learnt: &mut BTreeMap<RepositoryId, Learnt>,
-    ) -> Result<Option<TagFate>, ImportError> {
-        let Some(tag) = &image.tag else { return Ok(None) };
-        let repository = self.staged.repositories.get(image.repository.as_str());
-        let (Some(repository), Some(item)) = (repository, items.get(&image.digest)) else { return Ok(None) };
-        // A clock that is ahead must not make a tag that nothing is later than.
-        let checked_at = Timestamp::from_millis(image.observed_at_ms).min(self.core.clock.now());
-        let known = self.core.index.find_tag(&repository.id, tag, &AcceptClass::Any).await?;
-        let fate = match &known {
-            None => TagFate::New,
-            Some(known) if known.digest == image.digest => TagFate::Same,
-            Some(known) if known.checked_at > checked_at && !self.replace_tags => {
-                return Ok(Some(TagFate::Kept { at: known.digest }));
-            }
-            Some(known) => TagFate::Moved { from: known.digest },
-        };
-        let observation = TagObservation {
-            digest: image.digest,
-            media_type: item.media_type.clone().unwrap_or(MediaType::OCTET_STREAM),
-            size_bytes: item.size_bytes,
-            checked_at,
-            missing_since: None,
-        };
-        let replaces = self.replace_tags && fate != TagFate::Same;
-        let observed = ObservedTag { tag: tag.clone(), class: AcceptClass::Any, observation };
-        learnt.entry(repository.id.clone()).or_default().tags.push((observed, replaces));
-        Ok(Some(fate))
     }
 
     fn record(&self, items: &HashMap<Digest, &Item>, learnt: BTreeMap<RepositoryId, Learnt>) -> ImportRecord {
@@ -214,38 +199,62 @@ impl Adoption {
             tags: learnt.tags,
             listings: learnt.listings,
         });
-        ImportRecord { content: content.collect(), repositories: repositories.collect() }
+        ImportRecord { content: content.collect(), repositories: repositories.collect(), rule: self.rule }
     }
+}
 
-    /// Renames content into place, then records what it is: without the record, nobody is served it.
-    async fn publish(self, record: ImportRecord, imported: &Imported) -> Result<(), ImportError> {
-        let core = &self.core;
-        let visible = self.staged.files.commit().await;
-        let recorded = match visible {
-            Ok(()) => core.index.record_import(&record).await.map_err(ImportError::from),
-            Err(error) => {
-                core.report_disk(&error);
-                Err(error.into())
-            }
-        };
-        if recorded.is_err() {
-            // Whole files, that no budget counts yet.
-            core.disk.note_unlisted();
-            return recorded;
+/// Renames content into place, then records what it is: without the record, nobody is served it. Says what became
+/// of the tags of each repository.
+async fn publish(
+    core: &Core,
+    files: StagedFiles,
+    record: &ImportRecord,
+) -> Result<Vec<Vec<TagFate>>, ImportError> {
+    let recorded = match files.commit().await {
+        Ok(()) => core.index.record_import(record).await.map_err(ImportError::from),
+        Err(error) => {
+            core.report_disk(&error);
+            Err(error.into())
         }
-        core.memory.forget_all();
-        core.images.note_change();
-        core.evictor.note_stored(imported.new_bytes);
+    };
+    // Whole files, that no budget counts yet.
+    recorded.inspect_err(|_unlisted| core.disk.note_unlisted())
+}
+
+/// What became of the images of a bundle, and of signatures whose tags stay elsewhere.
+fn tell_images(
+    contents: &Contents,
+    repositories: &BTreeMap<String, Repository>,
+    record: &ImportRecord,
+    fates: &[Vec<TagFate>],
+) -> Vec<ImportedImage> {
+    let mut by_tag = HashMap::new();
+    for (repository, fates) in record.repositories.iter().zip(fates) {
+        by_tag.extend(
+            repository.tags.iter().zip(fates).map(|(seen, fate)| ((&repository.id, &seen.tag), *fate)),
+        );
+    }
+    let told = contents.images.iter().filter_map(|image| {
+        let repository = repositories.get(image.repository.as_str());
+        let fate = repository.zip(image.tag.as_ref()).and_then(|(of, tag)| by_tag.get(&(&of.id, tag)));
+        let is_told = image.role == Role::Image || matches!(fate, Some(TagFate::Kept { .. }));
+        is_told.then(|| ImportedImage { name: image.to_string(), digest: image.digest, tag: fate.copied() })
+    });
+    told.collect()
+}
+
+impl Imported {
+    fn log(&self) {
         tracing::info!(
-            bundle.id = %imported.id,
-            bundle.signed_by = imported.signed_by.map(|key| key.to_string()),
-            images = imported.images.len(),
-            items = imported.items,
-            new_items = imported.new_items,
-            new_bytes = imported.new_bytes,
+            bundle.id = %self.id,
+            bundle.signed_by = self.signed_by.map(|key| key.to_string()),
+            images = self.images.len(),
+            items = self.items,
+            new_items = self.new_items,
+            new_bytes = self.new_bytes,
             "bundle was imported"
         );
-        for image in &imported.images {
+        for image in &self.images {
             if let Some(TagFate::Kept { at }) = image.tag {
                 tracing::warn!(
                     image.name = image.name,
@@ -255,7 +264,6 @@ impl Adoption {
                 );
             }
         }
-        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::sync::Semaphore;
 
+pub use crate::metadata::{TagFate, TagRule};
 pub use error::ImportError;
 
 use self::adopt::Adoption;
@@ -29,8 +30,8 @@ use crate::oci::Digest;
 pub struct ImportOrder {
     /// Keys of which one has to have signed it, beside what the configuration says; none where everything will do.
     pub keys: Vec<PublicKey>,
-    /// Whether its tags count also where this node has seen them later elsewhere.
-    pub replace_tags: bool,
+    /// What becomes of tags that this node has seen elsewhere.
+    pub tags: TagRule,
 }
 
 /// What an import came to.
@@ -40,7 +41,7 @@ pub struct Imported {
     pub id: Digest,
     /// The key that it is signed with.
     pub signed_by: Option<PublicKey>,
-    /// Its images, without signatures.
+    /// Its images, and signatures whose tags stay elsewhere.
     pub images: Vec<ImportedImage>,
     /// How many items it holds.
     pub items: u64,
@@ -61,37 +62,6 @@ pub struct ImportedImage {
     pub digest: Digest,
     /// What became of its tag; `None` where it has none.
     pub tag: Option<TagFate>,
-}
-
-/// What became of a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TagFate {
-    /// It was not known.
-    New,
-    /// It pointed there already.
-    Same,
-    /// It pointed to another manifest, and was seen there earlier.
-    Moved {
-        /// That manifest.
-        from: Digest,
-    },
-    /// It points to another manifest, was seen there later, and stays.
-    Kept {
-        /// That manifest.
-        at: Digest,
-    },
-}
-
-impl TagFate {
-    /// The word in answers and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Same => "same",
-            Self::Moved { .. } => "moved",
-            Self::Kept { .. } => "kept",
-        }
-    }
 }
 
 /// Whose turn it is, one bundle at a time; and whose bundles are taken in.
@@ -126,7 +96,7 @@ where
             core.report_disk(error);
         }
     })?;
-    let adoption = Adoption::new(core, staged, order.replace_tags);
+    let adoption = Adoption::new(core, staged, order.tags);
     // Who asked for it may leave: what has begun to be visible is brought to its end.
     let adopted = core.tasks.spawn(async move {
         let _turn = turn;

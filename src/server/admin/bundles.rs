@@ -14,7 +14,7 @@ use crate::bundle::ItemKind;
 use crate::oci::{Digest, Platform, decode_query};
 use crate::registry::{
     ErrorKind, ExportBody, ExportError, ExportOrder, ExportedContent, ImportError, ImportOrder, Imported,
-    Registry, RegistryError, TagFate,
+    Registry, RegistryError, TagFate, TagRule,
 };
 use crate::server::body::{ResponseBody, blob_pieces};
 use crate::server::distribution::drain;
@@ -122,7 +122,7 @@ fn read_parameters(query: &str) -> Result<ImportOrder, Refusal> {
     let mut order = ImportOrder::default();
     for (name, value) in decode_query(query) {
         match name.as_str() {
-            "replace-tags" if matches!(value.as_str(), "" | "true" | "1") => order.replace_tags = true,
+            "replace-tags" if matches!(value.as_str(), "" | "true" | "1") => order.tags = TagRule::Bundle,
             "replace-tags" => {
                 return Err(Refusal::bad(format!(
                     "replace-tags={value}: write it without a value, or leave it out"
@@ -213,8 +213,8 @@ mod tests {
         let (key, _) = crate::bundle::SigningKey::generate().unwrap();
         let pairs = [("verify-key", key.public().to_string()), ("replace-tags", String::new())];
         let read = order(&crate::oci::encode_query(&pairs)).unwrap();
-        assert_eq!((&read.keys[..], read.replace_tags), (&[key.public()][..], true));
-        assert!(!order("").unwrap().replace_tags);
+        assert_eq!((&read.keys[..], read.tags), (&[key.public()][..], TagRule::Bundle));
+        assert_eq!(order("").unwrap().tags, TagRule::Later);
         for (bad, reason) in [
             ("replace-tags=no", "without a value"),
             ("verify-key=ed25519:AA", "44 characters"),

@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::content::{Content, Image, OCI_INDEX, artifact_about, index_of};
+use crate::content::{Content, Image, OCI_INDEX, OCI_MANIFEST, artifact_about, index_of};
 use crate::harness::{Section, Setup, Tidegate};
 use crate::upstream::{Kind, Upstream, any, blob, serve, status};
 
@@ -364,6 +364,30 @@ async fn import_never_takes_a_tag_back_unless_it_is_told_to() {
     });
     assert_eq!(told["images"], json!([expected]));
     far.pull(&new).await;
+}
+
+#[tokio::test]
+async fn import_takes_no_tag_back_that_was_seen_later_by_another_accept_class() {
+    let upstream = Upstream::start().await;
+    let near = Tidegate::start(&upstream).await;
+    let far = Setup::new().upstream(Section::hub(&upstream)).with_warnings().start().await;
+    let road = tempfile::tempdir().unwrap();
+    let old = upstream.make_image("library/app", "1", &[1000]);
+    let export = ["export", "--output", "old.tar", "app:1"];
+    assert_done(&run(road.path(), &near.admin_url(), &export).await);
+    let new = Image::of_layers("library/app", "1", vec![Content::blob(9, 6000)]);
+    upstream.add_image(&new);
+    let pull = async || far.get(&new.tag_path()).accept(&[OCI_MANIFEST]).send().await;
+    assert_eq!(pull().await.body, new.manifest.bytes);
+    let import = async |more: &[&str]| {
+        run(road.path(), &far.admin_url(), &[&["import", "old.tar"], more].concat()).await
+    };
+    let kept = import(&[]).await;
+    assert!(text(&kept.stdout).contains("kept        hub.test/library/app:1 stays at"), "{kept:?}");
+    assert_eq!(pull().await.body, new.manifest.bytes);
+    let moved = import(&["--replace-tags"]).await;
+    assert!(text(&moved.stdout).contains("moved       hub.test/library/app:1"), "{moved:?}");
+    assert_eq!(pull().await.body, old.manifest.bytes);
 }
 
 #[tokio::test]
