@@ -137,12 +137,16 @@ impl Contents {
     /// The largest description that is read, in bytes: some 50,000 items.
     pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 
+    /// The most values in it, some more than as many bytes of items have: each takes more memory than text.
+    const MAX_VALUES: usize = 1024 * 1024;
+
     /// Reads a description, and refuses one that contradicts itself.
     pub fn parse(json: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u64,
         }
+        require_few_values(json)?;
         // By itself first: what a later version adds is not a fault of shape.
         let Versioned { version } = serde_json::from_slice(json).map_err(BundleError::Unreadable)?;
         if version != Self::VERSION {
@@ -158,6 +162,7 @@ impl Contents {
         self.check()?;
         let mut json = serde_json::to_vec_pretty(self).map_err(BundleError::Unreadable)?;
         json.push(b'\n');
+        require_few_values(&json)?;
         Ok(json)
     }
 
@@ -212,6 +217,16 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Fails before JSON is read that would take many times its size in memory. Counts at least as many values as
+/// there are: marks within texts are counted, too.
+fn require_few_values(json: &[u8]) -> Result<()> {
+    let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > Contents::MAX_VALUES {
+        return Err(BundleError::contradiction(format!("it has more than {} values", Contents::MAX_VALUES)));
+    }
+    Ok(())
 }
 
 impl Item {
