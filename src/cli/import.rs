@@ -118,6 +118,10 @@ fn report(format: Format, imported: &Value) -> Result<(), Failure> {
         console::print(&line)?;
     }
     let number = |key: &str| imported[key].as_u64().unwrap_or(0);
+    if number("evicted_items") > 0 {
+        let (items, bytes) = (number("evicted_items"), number("evicted_bytes"));
+        console::print(&format!("evicted     {items} items ({bytes} bytes), to make room\n"))?;
+    }
     let signed = imported["signed_by"]
         .as_str()
         .map_or_else(|| "not signed".to_owned(), |key| format!("signed by {key}"));

@@ -45,7 +45,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
-pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
+pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Hold, Room, UseLog};
 pub use export::{ExportBody, ExportError, ExportOrder, ExportedContent};
 pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};

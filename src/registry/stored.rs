@@ -68,7 +68,7 @@ pub(super) async fn open_whole(core: &Core, digest: &Digest) -> Result<Option<Bl
 }
 
 /// Removes damaged content, which counts as missing from then on.
-async fn discard(core: &Core, digest: &Digest) {
+pub(super) async fn discard(core: &Core, digest: &Digest) {
     core.metrics.integrity_failure("store");
     core.images.note_change();
     match core.blobs.remove(digest).await {

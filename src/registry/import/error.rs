@@ -38,23 +38,28 @@ pub enum ImportError {
     },
     /// It is more than the cache may hold.
     #[error(
-        "the images need {needed_bytes} bytes, and storage.max_size is {budget_bytes}: raise it, or split the bundle"
+        "the images need {needed_bytes} bytes, and storage.max_size is {budget_bytes}{}",
+        remedy(*pinned_bytes)
     )]
     OverBudget {
         /// What the images need, in bytes.
         needed_bytes: u64,
         /// The budget, in bytes.
         budget_bytes: u64,
+        /// What is pinned beside them, in bytes.
+        pinned_bytes: u64,
     },
     /// The disk has no room for it.
     #[error(
-        "the bundle needs {needed_bytes} bytes that are not here, and the disk has {free_bytes} free, of which {min_free_bytes} are to stay so (storage.min_free): make room"
+        "the bundle needs {needed_bytes} bytes that are not here, and the disk has {free_bytes} free, of which {min_free_bytes} are to stay so (storage.min_free), and {evictable_bytes} to evict: make room"
     )]
     NoRoom {
         /// What it brings, in bytes.
         needed_bytes: u64,
         /// What is free, in bytes.
         free_bytes: u64,
+        /// What could be evicted, in bytes.
+        evictable_bytes: u64,
         /// What has to stay free, in bytes.
         min_free_bytes: u64,
     },
@@ -71,6 +76,18 @@ pub enum ImportError {
         count: usize,
         /// The first of them.
         first: String,
+    },
+    /// Content that its base has is here, and is not what its name says.
+    #[error(
+        "the bundle goes on from {file} ({id}), of which {digest} was altered on this node's disk, and is removed: import that first, again"
+    )]
+    BaseAltered {
+        /// The name of the base's file.
+        file: String,
+        /// The base.
+        id: Box<Digest>,
+        /// The content.
+        digest: Box<Digest>,
     },
     /// Its manifests need what it does not have.
     #[error("the bundle is not complete: manifest {manifest} lists {digest}, which it does not hold")]
@@ -93,6 +110,14 @@ pub enum ImportError {
         /// The limit, in bytes.
         limit_bytes: u64,
     },
+    /// Its manifests list, or its repositories have, more than any bundle's.
+    #[error(
+        "the bundle's manifests list, or its repositories have, more than {limit} parts, which is the most that is read: split it"
+    )]
+    TooManyParts {
+        /// The limit.
+        limit: usize,
+    },
     /// Something that was here went while the bundle came.
     #[error("{0} was here when the import began and is not any more: import the bundle again")]
     Gone(Box<Digest>),
@@ -105,4 +130,14 @@ pub enum ImportError {
     /// A fault of ours.
     #[error("internal fault")]
     Internal,
+}
+
+/// What to do where the budget is too small.
+fn remedy(pinned_bytes: u64) -> String {
+    match pinned_bytes {
+        0 => ": raise it, or split the bundle".to_owned(),
+        bytes => {
+            format!(", of which {bytes} are pinned otherwise: raise it, unpin something, or split the bundle")
+        }
+    }
 }

@@ -6,7 +6,11 @@
 //! between leaves whole content that no repository has shown to have, and nobody is served.
 
 mod adopt;
+mod audit;
 mod error;
+mod learn;
+mod read;
+mod room;
 mod stage;
 
 use std::sync::Arc;
@@ -20,7 +24,8 @@ pub use crate::metadata::{TagFate, TagRule};
 pub use error::ImportError;
 
 use self::adopt::Adoption;
-use self::stage::Staging;
+use self::stage::stage;
+use super::Evicted;
 use super::core::Core;
 use crate::bundle::PublicKey;
 use crate::oci::Digest;
@@ -51,6 +56,8 @@ pub struct Imported {
     pub new_items: u64,
     /// How much those are, in bytes.
     pub new_bytes: u64,
+    /// What had to go for it.
+    pub evicted: Evicted,
 }
 
 /// An image that is here now.
@@ -91,7 +98,7 @@ where
     let turn = Arc::clone(&core.imports.turn).try_acquire_owned();
     let turn = turn.map_err(|_taken| ImportError::Busy)?;
     let required = core.imports.keys.load_full();
-    let staged = Staging::new(core, [&required, &order.keys]).run(source).await.inspect_err(|error| {
+    let staged = stage(core, [&required, &order.keys], source).await.inspect_err(|error| {
         if let ImportError::Store(error) = error {
             core.report_disk(error);
         }

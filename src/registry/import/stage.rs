@@ -1,45 +1,29 @@
 //! From the bytes of a bundle to verified files that nobody can find yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
-use tokio::time::timeout;
+use futures_util::Stream;
 
 use super::ImportError;
+use super::audit::{is_here, is_sound, require_base, require_sound_base};
+use super::read::Reader;
+use super::room::{DiskRoom, Present};
 use crate::blobs::{BlobError, FillFile, StagedFiles};
-use crate::bundle::{BundleError, BundleParser, Event, Head, Item, ItemKind, PublicKey};
+use crate::bundle::{BundleError, Contents, Event, Head, Item, ItemKind, PublicKey};
 use crate::oci::{Digest, Hasher, Manifest};
 use crate::registry::core::Core;
-use crate::registry::{Repository, Spelling};
+use crate::registry::{Evicted, Hold, Repository, Spelling};
 
 /// How much content is written and hashed at once, in bytes.
 const BATCH: usize = 1024 * 1024;
 
-/// How long the next bytes may be waited for.
-const SILENCE: Duration = Duration::from_mins(2);
-
 /// The most bytes of manifests: all of them are read, and what they list is kept in memory.
-const MAX_MANIFEST_BYTES: u64 = 128 * 1024 * 1024;
+const MAX_MANIFEST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many missing parts of a base are looked up before it is called missing.
-const TOLD_PARTS: usize = 3;
-
-/// A bundle that is being read.
-pub(super) struct Staging<'a> {
-    core: &'a Arc<Core>,
-    /// Of each list that is not empty, one has to have signed it.
-    keys: [&'a [PublicKey]; 2],
-    staged: Option<Staged>,
-    /// The item that is being read.
-    sink: Sink,
-    /// What came of it, where it is a manifest.
-    manifest: Option<Vec<u8>>,
-    batch: Vec<Bytes>,
-    batch_bytes: usize,
-}
+/// The most parts that manifests list, and that repositories have, all together.
+pub(super) const MAX_PARTS: usize = 256 * 1024;
 
 /// A bundle that was read to its end.
 pub(super) struct Staged {
@@ -47,11 +31,36 @@ pub(super) struct Staged {
     /// The repositories of its images, as they are called here.
     pub(super) repositories: BTreeMap<String, Repository>,
     /// What manifests list, by their digests; those that the bundle holds.
-    pub(super) views: BTreeMap<Digest, Manifest>,
+    pub(super) views: Views,
     /// Content that was not here.
     pub(super) files: StagedFiles,
     /// Its digests.
     pub(super) new: BTreeSet<Digest>,
+    /// What had to go for it.
+    pub(super) evicted: Evicted,
+    /// Keeps what it relies on from being evicted.
+    pub(super) hold: Hold,
+}
+
+/// Manifests by their digests.
+#[derive(Default)]
+pub(super) struct Views {
+    by_digest: BTreeMap<Digest, Manifest>,
+    /// How many parts they list.
+    parts: usize,
+}
+
+/// A bundle that is being read.
+struct Staging<'a> {
+    core: &'a Core,
+    staged: Staged,
+    room: DiskRoom<'a>,
+    /// The item that is being read.
+    sink: Sink,
+    /// What came of it, where it is a manifest.
+    manifest: Option<Vec<u8>>,
+    batch: Vec<Bytes>,
+    batch_bytes: usize,
 }
 
 /// Where the content of an item goes.
@@ -63,142 +72,83 @@ enum Sink {
     Compared(Box<Hasher>),
 }
 
+/// Reads all of a bundle; one of each list of keys that is not empty has to have signed it. Dropped at an await point,
+/// or after an error, nothing of it stays.
+pub(super) async fn stage<S>(core: &Core, keys: [&[PublicKey]; 2], source: S) -> Result<Staged, ImportError>
+where
+    S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+{
+    let mut reader = Reader::new(core, source);
+    let head = reader.read_head().await?;
+    for keys in keys {
+        head.require_signature(keys)?;
+    }
+    let mut staging = Staging::begin(core, Arc::clone(&head)).await?;
+    // What is here is hashed while the rest comes.
+    tokio::try_join!(staging.read_items(&mut reader), require_sound_base(core, head.contents()))?;
+    Ok(Staged { evicted: staging.room.evicted(), ..staging.staged })
+}
+
 impl<'a> Staging<'a> {
-    pub(super) fn new(core: &'a Arc<Core>, keys: [&'a [PublicKey]; 2]) -> Self {
-        Self {
-            core,
-            keys,
-            staged: None,
-            sink: Sink::Nowhere,
-            manifest: None,
-            batch: Vec::new(),
-            batch_bytes: 0,
-        }
-    }
-
-    /// Reads all of a bundle. Dropped at an await point, or after an error, nothing of it stays.
-    pub(super) async fn run<S>(mut self, mut source: S) -> Result<Staged, ImportError>
-    where
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
-    {
-        let (mut parser, mut input) = (BundleParser::default(), Bytes::new());
-        loop {
-            let event;
-            (parser, input, event) = self.parse(parser, input).await?;
-            match event {
-                Some(Event::Head(head)) => self.begin(head).await?,
-                Some(Event::Begin(place)) => self.open(place).await?,
-                Some(Event::Data(bytes)) => self.take(bytes).await?,
-                Some(Event::End(place)) => self.close(place).await?,
-                None => match timeout(SILENCE, source.next()).await {
-                    Err(_elapsed) => return Err(ImportError::Silent { seconds: SILENCE.as_secs() }),
-                    Ok(None) => break,
-                    Ok(Some(bytes)) => input = bytes.map_err(ImportError::Source)?,
-                },
-            }
-        }
-        parser.finish()?;
-        // The parser has seen the end, and so the head.
-        self.staged.ok_or(ImportError::Internal)
-    }
-
-    /// Reads on; the description, which may be long, where that may block.
-    async fn parse(
-        &self,
-        mut parser: BundleParser,
-        mut input: Bytes,
-    ) -> Result<(BundleParser, Bytes, Option<Event>), ImportError> {
-        if self.staged.is_some() || input.is_empty() {
-            let event = parser.read(&mut input)?;
-            return Ok((parser, input, event));
-        }
-        let work = move || {
-            let event = parser.read(&mut input)?;
-            Ok::<_, BundleError>((parser, input, event))
-        };
-        Ok(self.core.tasks.spawn_blocking(work).await.map_err(|_panic| ImportError::Internal)??)
-    }
-
     /// Refuses what can be refused before any content has come.
-    async fn begin(&mut self, head: Arc<Head>) -> Result<(), ImportError> {
-        for keys in self.keys {
-            head.require_signature(keys)?;
-        }
+    async fn begin(core: &'a Core, head: Arc<Head>) -> Result<Self, ImportError> {
         let contents = head.contents();
-        let names = self.core.names.load_full();
-        let mut repositories = BTreeMap::new();
-        for image in &contents.images {
-            let name = image.repository.as_str();
-            let resolved = names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] });
-            let repository =
-                resolved.map_err(|reason| ImportError::Name { image: image.to_string(), reason })?;
-            repositories.insert(name.to_owned(), repository);
-        }
-        let manifests = contents.content.iter().chain(&contents.from_base);
-        let manifests = manifests.filter(|item| item.kind == ItemKind::Manifest);
+        let repositories = resolve(core, contents)?;
+        let manifests = items_of(contents).filter(|item| item.kind == ItemKind::Manifest);
         let size_bytes = manifests.map(|item| item.size_bytes).sum();
         if size_bytes > MAX_MANIFEST_BYTES {
             return Err(ImportError::TooManyManifests { size_bytes, limit_bytes: MAX_MANIFEST_BYTES });
         }
-        self.require_base(&head).await?;
-        let new = self.require_room(&head).await?;
-        let files = StagedFiles::new(self.core.tasks.clone());
-        self.staged = Some(Staged { head, repositories, views: BTreeMap::new(), files, new });
-        Ok(())
-    }
-
-    async fn require_base(&self, head: &Head) -> Result<(), ImportError> {
-        let contents = head.contents();
-        let Some(base) = &contents.base else { return Ok(()) };
-        let mut missing = Vec::new();
-        for item in &contents.from_base {
-            if !is_here(self.core, item).await? {
-                missing.push(item.digest.to_string());
+        // Before anything is found to be here.
+        let hold = core.evictor.hold(items_of(contents).map(|item| item.digest).collect()).await;
+        require_base(core, contents).await?;
+        let mut here: HashSet<_> = contents.from_base.iter().map(|item| item.digest).collect();
+        let mut new = BTreeSet::new();
+        for item in &contents.content {
+            if is_here(core, item).await? {
+                here.insert(item.digest);
+            } else {
+                new.insert(item.digest);
             }
         }
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let count = missing.len();
-        missing.truncate(TOLD_PARTS);
-        Err(ImportError::BaseMissing {
-            file: base.file.clone(),
-            id: Box::new(base.id),
-            count,
-            first: missing.join(", "),
+        Present { contents, here }.require_room(core).await?;
+        let (views, files) = (Views::default(), StagedFiles::new(core.tasks.clone()));
+        Ok(Self {
+            core,
+            staged: Staged { head, repositories, views, files, new, evicted: Evicted::default(), hold },
+            room: DiskRoom::new(core),
+            sink: Sink::Nowhere,
+            manifest: None,
+            batch: Vec::new(),
+            batch_bytes: 0,
         })
     }
 
-    /// Which items are not here; fails where there is no room for them.
-    async fn require_room(&self, head: &Head) -> Result<BTreeSet<Digest>, ImportError> {
-        let contents = head.contents();
-        let all = contents.content.iter().chain(&contents.from_base);
-        let all_bytes = all.fold(0_u64, |sum, item| sum.saturating_add(item.size_bytes));
-        let budget_bytes = self.core.evictor.budget_bytes();
-        if all_bytes > budget_bytes {
-            return Err(ImportError::OverBudget { needed_bytes: all_bytes, budget_bytes });
-        }
-        let (mut new, mut needed_bytes) = (BTreeSet::new(), 0_u64);
-        for item in &contents.content {
-            if !is_here(self.core, item).await? {
-                new.insert(item.digest);
-                needed_bytes = needed_bytes.saturating_add(item.size_bytes);
+    async fn read_items<S>(&mut self, reader: &mut Reader<'_, S>) -> Result<(), ImportError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        while let Some(event) = reader.next().await? {
+            match event {
+                Event::Head(_) => return Err(ImportError::Internal),
+                Event::Begin(place) => self.open(place).await?,
+                Event::Data(bytes) => self.take(bytes).await?,
+                Event::End(place) => self.close(place).await?,
             }
         }
-        let space = self.core.blobs.space().await?;
-        let min_free_bytes = self.core.evictor.min_free_bytes(Some(space));
-        let free_bytes = space.free_bytes;
-        if needed_bytes.saturating_add(min_free_bytes) > free_bytes && needed_bytes > 0 {
-            return Err(ImportError::NoRoom { needed_bytes, free_bytes, min_free_bytes });
-        }
-        Ok(new)
+        Ok(())
     }
 
     async fn open(&mut self, place: usize) -> Result<(), ImportError> {
-        let staged = self.staged.as_ref().ok_or(ImportError::Internal)?;
-        let item = staged.head.contents().content.get(place).ok_or(ImportError::Internal)?;
+        let head = Arc::clone(&self.staged.head);
+        let item = head.contents().content.get(place).ok_or(ImportError::Internal)?;
         self.manifest = (item.kind == ItemKind::Manifest).then(Vec::new);
-        self.sink = if staged.new.contains(&item.digest) {
+        // What is here and altered was removed, and comes anew.
+        if !self.staged.new.contains(&item.digest) && !is_sound(self.core, item).await? {
+            self.staged.new.insert(item.digest);
+        }
+        self.sink = if self.staged.new.contains(&item.digest) {
+            self.room.take(item.size_bytes).await?;
             Sink::File(Box::new(self.core.blobs.begin(&item.digest, Some(item.size_bytes)).await?))
         } else {
             Sink::Compared(Box::new(Hasher::new(item.digest.algorithm())))
@@ -240,16 +190,13 @@ impl<'a> Staging<'a> {
     }
 
     async fn close(&mut self, place: usize) -> Result<(), ImportError> {
-        let staged = self.staged.as_ref().ok_or(ImportError::Internal)?;
-        let head = Arc::clone(&staged.head);
-        let item = head.contents().content.get(place).ok_or(ImportError::Internal)?;
         self.flush().await?;
-        let sink = std::mem::replace(&mut self.sink, Sink::Nowhere);
-        let staged = self.staged.as_mut().ok_or(ImportError::Internal)?;
-        match sink {
+        let head = Arc::clone(&self.staged.head);
+        let item = head.contents().content.get(place).ok_or(ImportError::Internal)?;
+        match std::mem::replace(&mut self.sink, Sink::Nowhere) {
             Sink::Nowhere => return Err(ImportError::Internal),
             Sink::File(file) => match file.verify() {
-                Ok(verified) => staged.files.add(verified).await?,
+                Ok(verified) => self.staged.files.add(verified).await?,
                 Err(BlobError::DigestMismatch { expected, found }) => {
                     return Err(BundleError::Digest { expected, found }.into());
                 }
@@ -267,14 +214,49 @@ impl<'a> Staging<'a> {
             let parsed = self.core.tasks.spawn_blocking(move || Manifest::parse(&body).ok()).await;
             // What cannot be parsed is served all the same: it lists nothing.
             if let Some(view) = parsed.map_err(|_panic| ImportError::Internal)? {
-                staged.views.insert(item.digest, view);
+                self.staged.views.add(item.digest, view)?;
             }
         }
         Ok(())
     }
 }
 
-/// Whether an item is stored here, by its name and size.
-pub(super) async fn is_here(core: &Core, item: &Item) -> Result<bool, ImportError> {
-    Ok(core.blobs.find_size(&item.digest).await? == Some(item.size_bytes))
+impl Views {
+    /// Adds a manifest; fails where all of them list too much.
+    pub(super) fn add(&mut self, digest: Digest, view: Manifest) -> Result<(), ImportError> {
+        self.parts = self.parts.saturating_add(view.manifests.len()).saturating_add(view.blobs.len());
+        if self.parts > MAX_PARTS {
+            return Err(ImportError::TooManyParts { limit: MAX_PARTS });
+        }
+        self.by_digest.insert(digest, view);
+        Ok(())
+    }
+
+    pub(super) fn find(&self, digest: &Digest) -> Option<&Manifest> {
+        self.by_digest.get(digest)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Digest, &Manifest)> {
+        self.by_digest.iter()
+    }
+}
+
+/// The repositories of the images, as they are called here.
+fn resolve(core: &Core, contents: &Contents) -> Result<BTreeMap<String, Repository>, ImportError> {
+    let names = core.names.load_full();
+    let mut repositories = BTreeMap::new();
+    for image in &contents.images {
+        let name = image.repository.as_str();
+        if repositories.contains_key(name) {
+            continue;
+        }
+        let resolved = names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] });
+        let repository = resolved.map_err(|reason| ImportError::Name { image: image.to_string(), reason })?;
+        repositories.insert(name.to_owned(), repository);
+    }
+    Ok(repositories)
+}
+
+fn items_of(contents: &Contents) -> impl Iterator<Item = &Item> {
+    contents.content.iter().chain(&contents.from_base)
 }

@@ -164,18 +164,24 @@ fn report(imported: &Imported) -> Value {
         "bytes": imported.bytes,
         "new_items": imported.new_items,
         "new_bytes": imported.new_bytes,
+        "evicted_items": imported.evicted.items,
+        "evicted_bytes": imported.evicted.bytes,
     })
 }
 
 fn refusal_of(error: &ImportError) -> Refusal {
     let status = match error {
-        ImportError::Busy | ImportError::BaseMissing { .. } | ImportError::Gone(_) => StatusCode::CONFLICT,
+        ImportError::Busy
+        | ImportError::BaseMissing { .. }
+        | ImportError::BaseAltered { .. }
+        | ImportError::Gone(_) => StatusCode::CONFLICT,
         ImportError::Source(_) | ImportError::Silent { .. } => StatusCode::BAD_REQUEST,
         ImportError::Bundle(_)
         | ImportError::Name { .. }
         | ImportError::Incomplete { .. }
         | ImportError::Stray(_)
-        | ImportError::TooManyManifests { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        | ImportError::TooManyManifests { .. }
+        | ImportError::TooManyParts { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         ImportError::OverBudget { .. } | ImportError::NoRoom { .. } => StatusCode::INSUFFICIENT_STORAGE,
         ImportError::Store(_) | ImportError::Index(_) | ImportError::Internal => {
             StatusCode::INTERNAL_SERVER_ERROR

@@ -2,6 +2,7 @@
 
 mod interruptions;
 mod refusals;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};

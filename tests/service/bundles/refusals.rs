@@ -2,9 +2,11 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use tidegate::bundle::{self, Contents, Head, Item, ItemKind, Request, Role};
+use tidegate::oci::{Algorithm, Digest, MediaType};
 
 use super::{Sites, assert_done, assert_refused, one_image, run, text};
-use crate::content::Content;
+use crate::content::{Content, OCI_INDEX, OCI_MANIFEST};
 use crate::harness::{Section, Setup};
 
 /// Where the entries of a tar begin, with their names.
@@ -142,7 +144,7 @@ async fn import_refuses_names_that_mean_nothing_and_what_has_no_room() {
     let crowded = Setup::new().upstream(Section::hub(&sites.upstream)).storage("min_free = \"1000TiB\"");
     let crowded = crowded.with_warnings().start().await;
     let refused = run(sites.road.path(), &crowded.admin_url(), &["import", "small.tar"]).await;
-    assert_refused(&refused, "are to stay so (storage.min_free): make room");
+    assert_refused(&refused, "are to stay so (storage.min_free), and 0 to evict: make room");
     assert_done(&sites.import(&["small.tar"]).await);
     sites.far.pull(&small).await;
     // Nobody else's machine, and no page in a browser.
@@ -239,4 +241,57 @@ async fn import_says_why_also_where_most_of_the_bundle_was_not_read() {
         let refused = sites.import(&["--verify-key", "own.key.pub", "large.tar"]).await;
         assert_refused(&refused, "the bundle is not signed");
     }
+}
+
+/// A bundle of one index that lists `children`, under these names.
+fn wide(names: &[String], children: usize) -> Vec<u8> {
+    let listed = |number: usize| {
+        let digest = Digest::of(Algorithm::Sha256, &number.to_le_bytes());
+        json!({ "mediaType": OCI_MANIFEST, "digest": digest.to_string(), "size": 1 })
+    };
+    let manifests: Vec<_> = (0..children).map(listed).collect();
+    let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests }).to_string();
+    let digest = Digest::of(Algorithm::Sha256, index.as_bytes());
+    let media_type = MediaType::parse(OCI_INDEX);
+    let item = Item { kind: ItemKind::Manifest, digest, size_bytes: index.len() as u64, media_type };
+    let image = |name: &String| bundle::Image {
+        repository: name.parse().unwrap(),
+        tag: Some("1".parse().unwrap()),
+        digest,
+        observed_at_ms: 1,
+        role: Role::Image,
+    };
+    let contents = Contents {
+        version: Contents::VERSION,
+        signed_by: None,
+        base: None,
+        request: Request::default(),
+        images: names.iter().map(image).collect(),
+        referrers: Vec::new(),
+        content: vec![item.clone()],
+        from_base: Vec::new(),
+    };
+    let mut bundle = Head::new(contents, None).unwrap().to_bytes();
+    bundle.extend([bundle::item_header(&item), index.into_bytes()].concat());
+    bundle.resize(bundle.len() + bundle::padding(item.size_bytes) + bundle::END_BYTES, 0);
+    bundle
+}
+
+#[tokio::test]
+async fn import_of_a_bundle_that_means_harm_is_refused_in_bounded_memory() {
+    let sites = Sites::start().await;
+    let (image, whole) = one_image(&sites).await;
+    let before = sites.far.peak_memory_bytes();
+    // Small as text, large as values.
+    let deep =
+        forge(&whole, |contents, _| contents["referrers"][0]["descriptors"] = json!(vec![0; 8_000_000]));
+    std::fs::write(sites.path("deep.tar"), deep).unwrap();
+    assert_refused(&sites.import(&["deep.tar"]).await, "it has more than 1048576 values");
+    // Each of many repositories would have all that a large index lists: forty million rights.
+    let names: Vec<_> = (0..10_000).map(|number| format!("hub.test/team/{number}")).collect();
+    std::fs::write(sites.path("wide.tar"), wide(&names, 4_000)).unwrap();
+    assert_refused(&sites.import(&["wide.tar"]).await, "more than 262144 parts");
+    let used_bytes = sites.far.peak_memory_bytes() - before;
+    assert!(used_bytes < 256 << 20, "{used_bytes}");
+    sites.assert_nothing_visible(&image).await;
 }
