@@ -1,27 +1,20 @@
-//! Use case: what images need to be pulled elsewhere is found out, and handed over for a bundle.
-//!
-//! Manifests and content come by the same pulls and fills as clients': what is here costs no transfer, and
-//! what is not is kept here, too.
+//! Finds out all that images need to be pulled elsewhere.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::Value;
 
-use super::core::Core;
-use super::image::is_elsewhere;
-use super::warm::{SIGNATURE_TAGS, expand};
-use super::{
-    BlobStream, PulledManifest, RegistryError, Repository, Spelling, Want, listing, manifest, pull_blob,
-};
+use super::{ExportError, ExportOrder};
 use crate::auth::RequestContext;
 use crate::bundle::{self, Item, ItemKind, Plan, Referrers, Role};
-use crate::metadata::ContentKind;
 use crate::oci::{
-    AcceptClass, Descriptor, Digest, ImagePattern, Manifest, Platform, Reference, RepositoryName, Selector,
-    Tag,
+    AcceptClass, Descriptor, Digest, Manifest, Platform, Reference, RepositoryName, Selector, Tag,
 };
+use crate::registry::core::Core;
+use crate::registry::image::is_elsewhere;
+use crate::registry::warm::{SIGNATURE_TAGS, expand};
+use crate::registry::{PulledManifest, RegistryError, Repository, Want, listing, manifest, pull_blob};
 use crate::runtime::Timestamp;
 
 /// Manifests up to this many bytes are hashed and parsed in well under half a millisecond.
@@ -30,62 +23,8 @@ const SHORT_BYTES: usize = 64 * 1024;
 /// The most pages of referrers of one manifest.
 const MOST_PAGES: usize = 100;
 
-/// An image, or images whose tags match a glob, to be carried.
-#[derive(Clone, Debug)]
-pub struct ExportOrder {
-    /// Which.
-    pub image: ImagePattern,
-    /// For which platforms; none is what the configuration says, and where that names none, all.
-    pub platforms: Vec<Platform>,
-    /// Whether signatures and other referrers come along.
-    pub referrers: bool,
-}
-
-/// Some content of a planned bundle.
-#[derive(Clone, Debug)]
-pub struct ExportedContent {
-    /// Manifest or blob.
-    pub kind: ItemKind,
-    /// Its digest.
-    pub digest: Digest,
-    /// The repositories that it may be of, as the plan names them.
-    pub repositories: Vec<String>,
-}
-
-/// Content on its way to a bundle.
-pub enum ExportBody {
-    /// A manifest.
-    Manifest(Bytes),
-    /// A blob; its size in bytes, where that is known.
-    Blob(BlobStream, Option<u64>),
-}
-
-/// Why there is no plan.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ExportError {
-    /// Something cannot be had.
-    #[error("{image}: {what}")]
-    Registry {
-        /// The image.
-        image: String,
-        /// What of it.
-        what: &'static str,
-        /// Why.
-        #[source]
-        source: RegistryError,
-    },
-    /// What is there cannot be carried; the image, and why.
-    #[error("{image}: {reason}")]
-    Unfit {
-        /// The image.
-        image: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Plans; see [`super::Registry::plan_export`].
-pub(super) async fn plan(core: &Arc<Core>, order: &ExportOrder) -> Result<Plan, ExportError> {
+/// Plans; see [`crate::registry::Registry::plan_export`].
+pub(in crate::registry) async fn plan(core: &Arc<Core>, order: &ExportOrder) -> Result<Plan, ExportError> {
     let image = order.image.to_string();
     let failed = |what: &'static str| {
         let image = image.clone();
@@ -350,43 +289,4 @@ impl Walk<'_> {
     fn failed(&self, what: &'static str, source: RegistryError) -> ExportError {
         ExportError::Registry { image: self.image.clone(), what, source }
     }
-}
-
-/// Opens content; see [`super::Registry::open_export`].
-pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<ExportBody, RegistryError> {
-    let repository = find_repository(core, content).await?;
-    let context = RequestContext::system();
-    match content.kind {
-        ItemKind::Manifest => {
-            let (reference, class) = (Reference::Digest(content.digest), AcceptClass::Any);
-            let pulled = manifest::pull(core, &context, &repository, &reference, &class, Want::Body).await?;
-            Ok(ExportBody::Manifest(pulled.body.unwrap_or_default()))
-        }
-        ItemKind::Blob => {
-            let blob = pull_blob::open(core, &context, &repository, &content.digest, None).await?;
-            Ok(ExportBody::Blob(blob.read_all().await?, blob.size_bytes))
-        }
-    }
-}
-
-/// The repository that has shown to have it; else, the first.
-async fn find_repository(core: &Core, content: &ExportedContent) -> Result<Repository, RegistryError> {
-    let names = core.names.load_full();
-    let kind = match content.kind {
-        ItemKind::Manifest => ContentKind::Manifest,
-        ItemKind::Blob => ContentKind::Blob,
-    };
-    let mut first = Err(RegistryError::NameInvalid("no repository is named".to_owned()));
-    for name in &content.repositories {
-        let resolved = names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] });
-        if let Ok(repository) = &resolved
-            && core.find_proof(&repository.id, kind, &content.digest).await.is_some()
-        {
-            return resolved;
-        }
-        if first.is_err() {
-            first = resolved;
-        }
-    }
-    first
 }
