@@ -1,4 +1,4 @@
-//! Blobs that nobody waits for yet: warmed or prefetched, by the same fills as clients' misses.
+//! Blobs that nobody waits for yet: warmed, prefetched, or soon to be exported, by the same fills as clients' misses.
 //!
 //! They come after clients: together they take a quarter of what may be asked of an upstream at once, and a
 //! client that joins one makes it as fast as it can be.
@@ -24,14 +24,20 @@ pub(super) enum Reason {
     Warm,
     /// A client pulled the manifest.
     Prefetch,
+    /// A bundle that is being written wants it soon.
+    Export,
 }
 
 impl Reason {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Warm, Self::Prefetch, Self::Export];
+
     /// The metric label.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Warm => "warm",
             Self::Prefetch => "prefetch",
+            Self::Export => "export",
         }
     }
 }

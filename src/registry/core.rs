@@ -10,6 +10,7 @@ use super::Want;
 use super::ahead::Turns;
 use super::disk::DiskState;
 use super::evict::{Evictor, UseLog};
+use super::export::Exports;
 use super::fill::Fills;
 use super::image::Survey;
 use super::import::Turn;
@@ -45,6 +46,7 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     pub(super) fills: Fills,
     pub(super) images: Survey,
+    pub(super) exports: Exports,
     /// Whose turn it is to import.
     pub(super) imports: Turn,
     /// Whose turn it is to fetch ahead of time.

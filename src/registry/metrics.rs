@@ -108,7 +108,7 @@ impl RegistryMetrics {
             images.with_label_values(&[state]);
             images_warmed.with_label_values(&[state]);
         }
-        for reason in [Reason::Warm, Reason::Prefetch] {
+        for reason in Reason::ALL {
             ahead_bytes.with_label_values(&[reason.as_str()]);
         }
         for place in ["fill", "transfer", "manifest", "store"] {

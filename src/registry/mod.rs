@@ -46,7 +46,7 @@ use tokio::sync::broadcast::error::RecvError;
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
 pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Hold, Room, UseLog};
-pub use export::{ExportBody, ExportError, ExportOrder, ExportedContent};
+pub use export::{ExportBody, ExportError, ExportOrder, ExportedContent, NextBlob};
 pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
 pub use import::{ImportError, ImportOrder, Imported, ImportedImage, TagFate, TagRule};
@@ -164,6 +164,7 @@ impl Registry {
             memory: memory::Memory::new(memory_bytes, clock.clone()),
             fills: fill::Fills::default(),
             images: image::Survey::default(),
+            exports: export::Exports::default(),
             imports: import::Turn::default(),
             turns: ahead::Turns::default(),
             prefetches: prefetch::Prefetches::default(),

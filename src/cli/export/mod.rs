@@ -111,11 +111,9 @@ fn export(arguments: &ExportArguments, order: &Order, client: &AdminClient) -> a
     let offset_bytes = partial.begin(&head, written)?;
     let mut meter = Meter::new(arguments.format, "exporting", offset_bytes, head.bundle_bytes());
     let source = Source::new(client, head.contents());
-    while let Some(item) = head.contents().content.get(written) {
-        let fetched = source.write(item, &mut partial, &mut meter);
-        fetched.with_context(|| {
-            format!("{} keeps what is written: run the same command again to go on", partial.path().display())
-        })?;
+    while source.write(written, &mut partial, &mut meter).with_context(|| {
+        format!("{} keeps what is written: run the same command again to go on", partial.path().display())
+    })? {
         written += 1;
     }
     partial.finish(output)?;

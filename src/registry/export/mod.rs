@@ -3,12 +3,15 @@
 //! Manifests and content come by the same pulls and fills as clients': what is here costs no transfer, and
 //! what is not is kept here, too.
 
+mod next;
 mod plan;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(super) use next::Exports;
+pub use next::NextBlob;
 pub(super) use plan::plan;
 
 use super::core::Core;
@@ -38,6 +41,8 @@ pub struct ExportedContent {
     pub digest: Digest,
     /// The repositories that it may be of, as the plan names them.
     pub repositories: Vec<String>,
+    /// Blobs that will be asked for after it, in order: several are fetched meanwhile.
+    pub next: Vec<NextBlob>,
 }
 
 /// Content on its way to a bundle.
@@ -74,7 +79,8 @@ pub enum ExportError {
 
 /// Opens content; see [`super::Registry::open_export`].
 pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<ExportBody, RegistryError> {
-    let repository = find_repository(core, content).await?;
+    next::fetch_ahead(core, content);
+    let repository = find_repository(core, content, content.kind, &content.digest).await?;
     let context = RequestContext::system();
     match content.kind {
         ItemKind::Manifest => {
@@ -90,9 +96,14 @@ pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<
 }
 
 /// The repository that has shown to have it; else, the first.
-async fn find_repository(core: &Core, content: &ExportedContent) -> Result<Repository, RegistryError> {
+async fn find_repository(
+    core: &Core,
+    content: &ExportedContent,
+    kind: ItemKind,
+    digest: &Digest,
+) -> Result<Repository, RegistryError> {
     let names = core.names.load_full();
-    let kind = match content.kind {
+    let kind = match kind {
         ItemKind::Manifest => ContentKind::Manifest,
         ItemKind::Blob => ContentKind::Blob,
     };
@@ -100,7 +111,7 @@ async fn find_repository(core: &Core, content: &ExportedContent) -> Result<Repos
     for name in &content.repositories {
         let resolved = names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] });
         if let Ok(repository) = &resolved
-            && core.find_proof(&repository.id, kind, &content.digest).await.is_some()
+            && core.find_proof(&repository.id, kind, digest).await.is_some()
         {
             return resolved;
         }

@@ -14,7 +14,7 @@ use crate::bundle::ItemKind;
 use crate::oci::{Digest, Platform, decode_query};
 use crate::registry::{
     ErrorKind, ExportBody, ExportError, ExportOrder, ExportedContent, ImportError, ImportOrder, Imported,
-    Registry, RegistryError, TagFate, TagRule,
+    NextBlob, Registry, RegistryError, TagFate, TagRule,
 };
 use crate::server::body::{ResponseBody, blob_pieces};
 use crate::server::distribution::drain;
@@ -37,6 +37,16 @@ struct ContentRequest {
     kind: ItemKind,
     digest: String,
     repositories: Vec<String>,
+    #[serde(default)]
+    next: Vec<NextRequest>,
+}
+
+/// A blob that will be asked for after it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextRequest {
+    digest: String,
+    size_bytes: u64,
 }
 
 /// Answers POST for a plan.
@@ -67,9 +77,12 @@ pub(super) async fn answer_content(
     call: &Call,
 ) -> Result<Response<super::Body>, Refusal> {
     let request: ContentRequest = call.order()?;
-    let digest = request.digest.parse::<Digest>();
-    let digest = digest.map_err(|error| Refusal::bad(format!("digest \"{}\": {error}", request.digest)))?;
-    let content = ExportedContent { kind: request.kind, digest, repositories: request.repositories };
+    let digest = read_digest(&request.digest)?;
+    let read =
+        |next: &NextRequest| Ok(NextBlob { digest: read_digest(&next.digest)?, size_bytes: next.size_bytes });
+    let next = request.next.iter().map(read).collect::<Result<_, Refusal>>()?;
+    let ContentRequest { kind, repositories, .. } = request;
+    let content = ExportedContent { kind, digest, repositories, next };
     let opened = registry.open_export(&content).await;
     let body = match opened.map_err(|error| Refusal(status_of(&error), tell(&error)))? {
         ExportBody::Manifest(bytes) => ResponseBody::whole(bytes),
@@ -78,6 +91,10 @@ pub(super) async fn answer_content(
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     Ok(response)
+}
+
+fn read_digest(text: &str) -> Result<Digest, Refusal> {
+    text.parse().map_err(|error| Refusal::bad(format!("digest \"{text}\": {error}")))
 }
 
 /// Answers POST of a bundle. Parameters: `replace-tags`, and `verify-key`, the public key that has to have

@@ -4,6 +4,7 @@ mod interruptions;
 mod refusals;
 mod room;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -11,8 +12,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::content::{Content, Image, OCI_INDEX, OCI_MANIFEST, artifact_about, index_of};
-use crate::harness::{Section, Setup, Tidegate};
-use crate::upstream::{Kind, Upstream, any, blob, serve, status};
+use crate::harness::{Section, Setup, Tidegate, until};
+use crate::upstream::{Gate, Kind, Upstream, any, blob, serve, status};
 
 /// Runs a command in a directory of its own.
 pub(crate) async fn run(directory: &Path, server: &str, arguments: &[&str]) -> Output {
@@ -296,6 +297,32 @@ async fn export_survives_breaks_and_goes_on_after_it_was_interrupted() {
     sites.export_all("late.tar", &["late:1"]).await;
     assert_done(&sites.import(&["late.tar"]).await);
     sites.far.pull(&late).await;
+}
+
+#[tokio::test]
+async fn export_has_several_blobs_fetched_at_once_in_its_order_and_each_once() {
+    let sites = Sites::start().await;
+    let image = sites.upstream.make_image("library/app", "1", &[90_000; 15]);
+    let gate = Gate::closed();
+    let blobs = any(Kind::Blob).get();
+    sites.upstream.rule(blobs.clone(), serve().hold_body(&gate));
+    let export = async { assert_done(&sites.export(&["--output", "a.tar", "app:1"]).await) };
+    let look = async {
+        // The one that is written, and eight that come after it.
+        until("several at once", async || sites.upstream.count(&blobs) >= 9).await;
+        let asked = sites.upstream.requests(&blobs).into_iter().map(|request| request.reference);
+        let all = image.layers.iter().chain([&image.config]).map(|blob| blob.digest.clone());
+        let first: BTreeSet<_> = all.collect::<BTreeSet<_>>().into_iter().take(9).collect();
+        assert_eq!(asked.collect::<BTreeSet<_>>(), first, "those that the bundle begins with, and no more");
+        gate.open();
+    };
+    tokio::join!(export, look);
+    assert_eq!(sites.upstream.count(&blobs), 16, "each is fetched once, for whomever");
+    let metrics = sites.near.metrics().await;
+    let ahead_bytes = metrics.sum("tidegate_ahead_bytes_total", &[("why", "export")]);
+    assert!(ahead_bytes >= 7.0 * 90_000.0, "{ahead_bytes}");
+    assert_done(&sites.import(&["a.tar"]).await);
+    sites.far.pull(&image).await;
 }
 
 #[tokio::test]
