@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::WarmedState;
 use super::ahead::Reason;
+use super::bundle_metrics::BundleMetrics;
 use crate::blobs::DiskCause;
 
 /// Counters of the use cases.
@@ -23,6 +24,7 @@ pub struct RegistryMetrics {
     ahead_bytes: IntCounterVec,
     images_warmed: IntCounterVec,
     prefetch_used: IntCounter,
+    pub(super) bundles: BundleMetrics,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -35,14 +37,14 @@ impl Drop for RunningFill {
 }
 
 /// Makes metrics and registers them.
-struct Maker<'a>(&'a Registry);
+pub(super) struct Maker<'a>(&'a Registry);
 
 impl Maker<'_> {
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.register(IntCounter::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
+    pub(super) fn counters(&self, name: &str, help: &str, label: &str) -> prometheus::Result<IntCounterVec> {
         self.register(IntCounterVec::new(Opts::new(name, help), &[label])?)
     }
 
@@ -132,6 +134,7 @@ impl RegistryMetrics {
             ahead_bytes,
             images_warmed,
             prefetch_used,
+            bundles: BundleMetrics::new(&make)?,
         })
     }
 

@@ -3,6 +3,7 @@
 mod acquire;
 mod ahead;
 mod blob;
+mod bundle_metrics;
 mod core;
 mod deletion;
 mod direct;
@@ -349,7 +350,9 @@ impl Registry {
 
     /// Finds out all that images need to be pulled elsewhere: pulls every manifest and asks for referrers.
     pub async fn plan_export(&self, order: &ExportOrder) -> Result<bundle::Plan, ExportError> {
-        export::plan(&self.0, order).await
+        let planned = export::plan(&self.0, order).await;
+        self.0.metrics.bundles.planned(&planned);
+        planned
     }
 
     /// Opens content for a bundle: from the cache, else from upstream.

@@ -9,6 +9,7 @@ mod plan;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 
 pub(super) use next::Exports;
 pub use next::NextBlob;
@@ -45,12 +46,65 @@ pub struct ExportedContent {
     pub next: Vec<NextBlob>,
 }
 
-/// Content on its way to a bundle.
-pub enum ExportBody {
-    /// A manifest.
-    Manifest(Bytes),
-    /// A blob; its size in bytes, where that is known.
-    Blob(BlobStream, Option<u64>),
+/// Content on its way to a bundle. What of it is given out is counted.
+pub struct ExportBody {
+    source: Source,
+    size_bytes: Option<u64>,
+    given_bytes: IntCounter,
+}
+
+enum Source {
+    Manifest(Option<Bytes>),
+    Blob(BlobStream),
+}
+
+impl ExportBody {
+    /// Its size in bytes, where that is known.
+    pub const fn size_bytes(&self) -> Option<u64> {
+        self.size_bytes
+    }
+
+    /// The next part; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
+        let part = match &mut self.source {
+            Source::Manifest(body) => Ok(body.take()?),
+            Source::Blob(blob) => blob.next().await?,
+        };
+        Some(part.inspect(|bytes| self.given_bytes.inc_by(bytes.len() as u64)))
+    }
+}
+
+/// How a plan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PlanOutcome {
+    /// It is made.
+    Planned,
+    /// What is there cannot be carried so.
+    Unfit,
+    /// Something could not be had.
+    Failed,
+}
+
+impl PlanOutcome {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Planned, Self::Unfit, Self::Failed];
+
+    /// The metric label.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Unfit => "unfit",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(super) const fn of<T>(planned: &Result<T, ExportError>) -> Self {
+        match planned {
+            Ok(_) => Self::Planned,
+            Err(ExportError::Unfit { .. }) => Self::Unfit,
+            Err(ExportError::Registry { .. }) => Self::Failed,
+        }
+    }
 }
 
 /// Why there is no plan.
@@ -82,17 +136,18 @@ pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<
     next::fetch_ahead(core, content);
     let repository = find_repository(core, content, content.kind, &content.digest).await?;
     let context = RequestContext::system();
-    match content.kind {
+    let (source, size_bytes) = match content.kind {
         ItemKind::Manifest => {
             let (reference, class) = (Reference::Digest(content.digest), AcceptClass::Any);
             let pulled = manifest::pull(core, &context, &repository, &reference, &class, Want::Body).await?;
-            Ok(ExportBody::Manifest(pulled.body.unwrap_or_default()))
+            (Source::Manifest(pulled.body), Some(pulled.size_bytes))
         }
         ItemKind::Blob => {
             let blob = pull_blob::open(core, &context, &repository, &content.digest, None).await?;
-            Ok(ExportBody::Blob(blob.read_all().await?, blob.size_bytes))
+            (Source::Blob(blob.read_all().await?), blob.size_bytes)
         }
-    }
+    };
+    Ok(ExportBody { source, size_bytes, given_bytes: core.metrics.bundles.export_bytes() })
 }
 
 /// The repository that has shown to have it; else, the first.

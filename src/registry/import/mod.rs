@@ -9,6 +9,7 @@ mod adopt;
 mod audit;
 mod error;
 mod learn;
+mod outcome;
 mod read;
 mod room;
 mod stage;
@@ -18,12 +19,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use crate::metadata::{TagFate, TagRule};
 pub use error::ImportError;
+pub(super) use outcome::ImportOutcome;
 
 use self::adopt::Adoption;
+use self::outcome::Count;
 use self::stage::stage;
 use super::Evicted;
 use super::core::Core;
@@ -95,6 +98,34 @@ pub(super) async fn run<S>(core: &Arc<Core>, order: ImportOrder, source: S) -> R
 where
     S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
 {
+    let count = Count::new(&core.metrics.bundles);
+    let (turn, adoption) = match prepare(core, order, source).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let ended = Err(error);
+            count.end(&ended);
+            return ended;
+        }
+    };
+    // Who asked for it may leave: what has begun to be visible is brought to its end.
+    let adopted = core.tasks.spawn(async move {
+        let _turn = turn;
+        let ended = Box::pin(adoption.run()).await;
+        count.end(&ended);
+        ended
+    });
+    adopted.await.unwrap_or(Err(ImportError::Internal))
+}
+
+/// Reads a bundle to its end, in its turn.
+async fn prepare<S>(
+    core: &Arc<Core>,
+    order: ImportOrder,
+    source: S,
+) -> Result<(OwnedSemaphorePermit, Adoption), ImportError>
+where
+    S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+{
     let turn = Arc::clone(&core.imports.turn).try_acquire_owned();
     let turn = turn.map_err(|_taken| ImportError::Busy)?;
     let required = core.imports.keys.load_full();
@@ -103,11 +134,5 @@ where
             core.report_disk(error);
         }
     })?;
-    let adoption = Adoption::new(core, staged, order.tags);
-    // Who asked for it may leave: what has begun to be visible is brought to its end.
-    let adopted = core.tasks.spawn(async move {
-        let _turn = turn;
-        Box::pin(adoption.run()).await
-    });
-    adopted.await.unwrap_or(Err(ImportError::Internal))
+    Ok((turn, Adoption::new(core, staged, order.tags)))
 }

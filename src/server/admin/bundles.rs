@@ -13,11 +13,12 @@ use super::api::{Answered, Call, Refusal};
 use crate::bundle::ItemKind;
 use crate::oci::{Digest, Platform, decode_query};
 use crate::registry::{
-    ErrorKind, ExportBody, ExportError, ExportOrder, ExportedContent, ImportError, ImportOrder, Imported,
-    NextBlob, Registry, RegistryError, TagFate, TagRule,
+    ErrorKind, ExportError, ExportOrder, ExportedContent, ImportError, ImportOrder, Imported, NextBlob,
+    Registry, RegistryError, TagFate, TagRule,
 };
-use crate::server::body::{ResponseBody, blob_pieces};
+use crate::server::body::ResponseBody;
 use crate::server::distribution::drain;
+use crate::server::transmit::Piece;
 
 /// An image that is to be carried.
 #[derive(Debug, Deserialize)]
@@ -84,11 +85,13 @@ pub(super) async fn answer_content(
     let ContentRequest { kind, repositories, .. } = request;
     let content = ExportedContent { kind, digest, repositories, next };
     let opened = registry.open_export(&content).await;
-    let body = match opened.map_err(|error| Refusal(status_of(&error), tell(&error)))? {
-        ExportBody::Manifest(bytes) => ResponseBody::whole(bytes),
-        ExportBody::Blob(blob, size_bytes) => ResponseBody::stream(blob_pieces(blob, None), size_bytes),
-    };
-    let mut response = Response::new(body);
+    let opened = opened.map_err(|error| Refusal(status_of(&error), tell(&error)))?;
+    let size_bytes = opened.size_bytes();
+    let parts = stream::unfold(opened, |mut body| async move {
+        let part = body.next().await?;
+        Some((part.map(Piece::Bytes), body))
+    });
+    let mut response = Response::new(ResponseBody::stream(parts.boxed(), size_bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     Ok(response)
 }

@@ -9,7 +9,7 @@ use crate::disk_faults::shim::Shim;
 use crate::harness::{Tidegate, until};
 
 /// Sends the beginning of a bundle, and leaves the connection open: the server has what came, and waits.
-async fn begin_import(node: &Tidegate, whole: &[u8], length: usize) -> TcpStream {
+pub(super) async fn begin_import(node: &Tidegate, whole: &[u8], length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(node.admin_url().replace("http://", "")).await.unwrap();
     let size = whole.len();
     let head = "POST /api/v1/import HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-tar\r\n";

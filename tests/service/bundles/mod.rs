@@ -1,5 +1,6 @@
 //! Bundles: from a node with a line, as a file, to a node without one.
 
+mod counted;
 mod interruptions;
 mod refusals;
 mod room;
