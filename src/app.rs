@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::{Blobs, LocalBlobs};
+use crate::bundle::PublicKey;
 use crate::config::{Config, Loaded, Sources, UpstreamConfig};
 use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
@@ -136,6 +137,7 @@ impl App {
         spawn_listing_worker(&tasks, &registry, parts.clone());
         spawn_survey_worker(&tasks, &registry, clock.clone());
         registry.replace_warm_schedule(&config.warm);
+        registry.replace_bundle_keys(bundle_keys(config)?);
         // Before anybody can ask for a job of before.
         registry.resume_warm().await;
         spawn_warm_worker(&tasks, &registry, clock.clone());
@@ -259,6 +261,7 @@ impl Reload<'_> {
 
     fn apply(&self, config: &Config) -> anyhow::Result<()> {
         let names = build_names(&config.upstreams, self.upstreams)?;
+        let bundle_keys = bundle_keys(config)?;
         if let Some(tls) = &config.server.tls {
             self.certificates.reload(tls).context("read the certificate")?;
         }
@@ -267,10 +270,16 @@ impl Reload<'_> {
         self.registry.replace_names(names);
         self.registry.replace_warm_schedule(&config.warm);
         self.registry.set_scrub(&config.storage.scrub);
+        self.registry.replace_bundle_keys(bundle_keys);
         self.evictor.set_budget(config.storage.max_size_bytes);
         self.evictor.set_min_free(config.storage.min_free);
         Ok(())
     }
+}
+
+fn bundle_keys(config: &Config) -> anyhow::Result<Vec<PublicKey>> {
+    let parse = |text: &String| text.parse().with_context(|| format!("site.bundle_keys: \"{text}\""));
+    config.bundle_keys.iter().map(parse).collect()
 }
 
 fn build_names(configs: &[UpstreamConfig], services: &UpstreamServices) -> anyhow::Result<Names> {

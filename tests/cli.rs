@@ -200,3 +200,23 @@ fn client_config_writes_the_tree_that_containerd_reads() {
         stderr(&again)
     );
 }
+
+#[test]
+fn key_create_makes_a_pair_that_only_its_owner_reads_and_overwrites_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let output = tidegate(directory.path(), &["key", "create", "--output", "bundle.key"]);
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), ""));
+    let private = directory.path().join("bundle.key");
+    let public = fs::read_to_string(directory.path().join("bundle.key.pub")).unwrap();
+    assert_eq!(stdout(&output), public);
+    assert!(public.starts_with("ed25519:") && public.len() == "ed25519:".len() + 45, "{public}");
+    assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+    let pem = fs::read_to_string(&private).unwrap();
+    assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{pem}");
+    let again = tidegate(directory.path(), &["key", "create", "--output", "bundle.key"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(stderr(&again), "error: bundle.key exists already: choose another name, or move it away\n");
+    assert_eq!(fs::read_to_string(&private).unwrap(), pem);
+}

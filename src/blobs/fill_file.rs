@@ -6,6 +6,7 @@
 //! Where the disk takes no more, what is there moves to memory, if that has room, and the rest follows: whoever
 //! reads goes on, and upstream is asked no second time. What is in memory is never committed.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -308,6 +309,60 @@ impl VerifiedFile {
     }
 }
 
+/// Content that is whole, verified and durable, and that nobody can find yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct StagedFiles {
+    places: Vec<Temporary>,
+    tasks: Tasks,
+}
+
+impl StagedFiles {
+    /// None yet; work that may block runs on `tasks`.
+    pub const fn new(tasks: Tasks) -> Self {
+        Self { places: Vec::new(), tasks }
+    }
+
+    /// Makes content durable under its temporary name, and adds it. After an error it is gone.
+    pub async fn add(&mut self, mut file: VerifiedFile) -> Result<()> {
+        if let Some(memory) = file.memory.take() {
+            return Err(memory.cause);
+        }
+        let work = move || file.file.sync_data().map(|()| file.place);
+        let place = joined("keep content", self.tasks.spawn_blocking(work).await)?;
+        self.places.push(place);
+        Ok(())
+    }
+
+    /// Makes all of it visible, and durable under its names. After an error a part may be visible: each file
+    /// is whole by itself.
+    pub async fn commit(mut self) -> Result<()> {
+        let places = std::mem::take(&mut self.places);
+        let work = move || -> io::Result<()> {
+            let mut shards = BTreeSet::new();
+            for mut place in places {
+                if let Some(place) = &place.0 {
+                    rename(place)?;
+                    shards.extend(place.target.parent().map(Path::to_owned));
+                }
+                place.0 = None;
+            }
+            // Once a directory, and not once a file.
+            shards.iter().try_for_each(|shard| File::open(shard)?.sync_all())
+        };
+        joined("commit content", self.tasks.spawn_blocking(work).await)
+    }
+}
+
+impl Drop for StagedFiles {
+    fn drop(&mut self) {
+        let places = std::mem::take(&mut self.places);
+        if !places.is_empty() {
+            // There may be thousands, and removing each may block.
+            let _removal = self.tasks.spawn_blocking(move || drop(places));
+        }
+    }
+}
+
 fn joined<T>(
     action: &'static str,
     result: std::result::Result<io::Result<T>, tokio::task::JoinError>,
@@ -329,19 +384,25 @@ fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
 }
 
 fn rename_durably(place: &Place) -> io::Result<()> {
+    rename(place)?;
     let shard = place.target.parent().unwrap_or(Path::new("."));
-    match fs::rename(&place.temporary, &place.target) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(shard)?;
-            for directory in shard.ancestors().skip(1).take(2) {
-                File::open(directory)?.sync_all()?;
-            }
-            fs::rename(&place.temporary, &place.target)?;
-        }
-        renamed => renamed?,
-    }
     File::open(shard).and_then(|shard| shard.sync_all()).inspect_err(|_not_durable| {
         // What is not durable must not be visible either. What cannot be removed is whole all the same.
         let _removed = fs::remove_file(&place.target);
     })
+}
+
+/// Renames into place, making the directory where it is missing.
+fn rename(place: &Place) -> io::Result<()> {
+    match fs::rename(&place.temporary, &place.target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let shard = place.target.parent().unwrap_or(Path::new("."));
+            fs::create_dir_all(shard)?;
+            for directory in shard.ancestors().skip(1).take(2) {
+                File::open(directory)?.sync_all()?;
+            }
+            fs::rename(&place.temporary, &place.target)
+        }
+        renamed => renamed,
+    }
 }

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::{BlobError, DiskCause, Result};
-pub use fill_file::{FillFile, MemoryShare, Parts, VerifiedFile};
+pub use fill_file::{FillFile, MemoryShare, Parts, StagedFiles, VerifiedFile};
 pub use inspect::{Inspected, Inspection, ReadPart};
 pub use local::LocalBlobs;
 pub use slice::{FileSlice, is_socket_error};

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rustix::fs::Advice;
 use tokio::sync::mpsc;
 
-use super::{BlobError, Blobs, FillFile, FoundBlob, Inspected, Inspection, LocalBlobs};
+use super::{BlobError, Blobs, FillFile, FoundBlob, Inspected, Inspection, LocalBlobs, StagedFiles};
 use crate::oci::{Algorithm, Digest};
 use crate::runtime::Tasks;
 
@@ -342,4 +342,26 @@ async fn damaged_content_that_cannot_be_removed_is_not_given_out_before_it_is_re
     assert_eq!(blobs.find_size(&digest).await.unwrap(), Some(7));
     assert_eq!(blobs.open(&digest).await.unwrap().unwrap().size_bytes(), 7);
     assert!(!blobs.is_condemned(&digest));
+}
+#[tokio::test]
+async fn staged_content_is_visible_all_at_once_or_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(folder.path(), &tasks).unwrap());
+    for commits in [false, true] {
+        let mut staged = StagedFiles::new(tasks.clone());
+        for content in [&b"one"[..], b"two"] {
+            let file = begin(&blobs, content).await.append(vec![Bytes::from_static(content)]).await.unwrap();
+            staged.add(file.verify().unwrap()).await.unwrap();
+        }
+        assert_eq!((list(&blobs).await.len(), incoming_files(folder.path())), (0, 2));
+        if commits {
+            staged.commit().await.unwrap();
+        } else {
+            drop(staged);
+            assert!(tasks.shut_down(Duration::from_secs(10)).await);
+        }
+        assert_eq!(incoming_files(folder.path()), 0);
+        assert_eq!(list(&blobs).await.len(), if commits { 2 } else { 0 });
+    }
 }

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use super::{BundleError, Platform, PublicKey, Result};
-use crate::oci::{Digest, Manifest, MediaType, RepositoryName, Tag};
+use super::{BundleError, PublicKey, Result};
+use crate::oci::{Digest, Manifest, MediaType, Platform, RepositoryName, Tag};
 
 /// What a bundle holds. Nothing of it is believed but after [`Contents::parse`] has looked at it, and then
 /// only that it does not contradict itself.
@@ -50,9 +50,10 @@ pub struct Base {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// The images, with their names in full.
+    /// The images, as they were written.
     pub images: Vec<String>,
-    /// The platforms; none is all.
+    /// The platforms; none is what the exporting node's configuration says, or all.
+    #[serde(with = "text_list")]
     pub platforms: Vec<Platform>,
     /// Whether signatures and other referrers were to come along.
     pub referrers: bool,
@@ -136,12 +137,16 @@ impl Contents {
     /// The largest description that is read, in bytes: some 50,000 items.
     pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 
+    /// The most values in it, some more than as many bytes of items have: each takes more memory than text.
+    const MAX_VALUES: usize = 1024 * 1024;
+
     /// Reads a description, and refuses one that contradicts itself.
     pub fn parse(json: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u64,
         }
+        require_few_values(json)?;
         // By itself first: what a later version adds is not a fault of shape.
         let Versioned { version } = serde_json::from_slice(json).map_err(BundleError::Unreadable)?;
         if version != Self::VERSION {
@@ -157,6 +162,7 @@ impl Contents {
         self.check()?;
         let mut json = serde_json::to_vec_pretty(self).map_err(BundleError::Unreadable)?;
         json.push(b'\n');
+        require_few_values(&json)?;
         Ok(json)
     }
 
@@ -211,6 +217,16 @@ impl Contents {
         }
         Ok(())
     }
+}
+
+/// Fails before JSON is read that would take many times its size in memory. Counts at least as many values as
+/// there are: marks within texts are counted, too.
+fn require_few_values(json: &[u8]) -> Result<()> {
+    let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > Contents::MAX_VALUES {
+        return Err(BundleError::contradiction(format!("it has more than {} values", Contents::MAX_VALUES)));
+    }
+    Ok(())
 }
 
 impl Item {
@@ -285,6 +301,27 @@ mod optional_text {
     {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| text.parse()).transpose().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Lists of such values.
+mod text_list {
+    use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
+
+    pub(super) fn serialize<T: fmt::Display, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+    where
+        T: FromStr<Err: fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
     }
 }
 

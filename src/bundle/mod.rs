@@ -21,18 +21,16 @@ mod error;
 mod head;
 mod index;
 mod key;
-mod needs;
 mod parser;
-mod platform;
+mod plan;
 mod tar;
 
 pub use contents::{Base, Contents, Image, Item, ItemKind, Referrers, Request, Role};
 pub use error::{BundleError, Result};
 pub use head::Head;
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use needs::{Needs, needs};
 pub use parser::{BundleParser, Event};
-pub use platform::{Platform, PlatformError};
+pub use plan::{Plan, add_item};
 
 /// The bytes of the entry of an item before its content.
 pub fn item_header(item: &Item) -> Vec<u8> {

@@ -1,8 +1,8 @@
-//! Talks to the administrator's API of a running server: small questions, small answers, one at a time.
+//! Talks to the administrator's API of a running server, one question at a time.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,8 +29,11 @@ const TOKEN_FILE_VARIABLE: &str = "TIDEGATE_TOKEN_FILE";
 /// The longest wait for a connection, and for the next byte.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The largest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// The longest head of an answer.
+const MAX_HEAD_BYTES: u64 = 64 * 1024;
+
+/// The largest answer that is read into memory.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Which server, and who asks.
 #[derive(Debug, Default, clap::Args)]
@@ -122,37 +125,85 @@ impl AdminClient {
 
     /// Asks, and reads the JSON of the answer. An answer that is an error is one, in the server's words.
     pub(super) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let server = &self.url;
-        let answer = self.exchange(method, path, body).with_context(|| {
-            format!("ask the server at {server}; does it run, and is this its server.admin_listen?")
-        })?;
-        let (status, body) = split(&answer).ok_or_else(|| anyhow!("{server} answers no HTTP"))?;
-        if (200..300).contains(&status) {
-            return serde_json::from_slice(body)
-                .with_context(|| format!("{server} answers no JSON to {method} {path}"));
+        let answer = self.exchange(method, path, body, PATIENCE).with_context(|| self.not_reached())?;
+        if answer.is_ok() {
+            return answer
+                .into_json()
+                .with_context(|| format!("the answer of {} to {method} {path}", self.url));
         }
-        let told: Option<Value> = serde_json::from_slice(body).ok();
-        let reason = told.as_ref().and_then(|told| told["error"].as_str()).map(str::to_owned);
-        let reason = reason.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
-        bail!("the server at {server} refuses ({status}): {reason}")
+        let (server, status) = (&self.url, answer.status);
+        bail!("the server at {server} refuses ({status}): {}", answer.into_reason())
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Vec<u8>> {
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        let mut request =
+    /// Asks, and gives the answer with a body that is still to come. The server may take `patience` for it, and
+    /// as long for each next part.
+    pub(super) fn open(&self, path: &str, body: &Value, patience: Duration) -> anyhow::Result<OpenAnswer> {
+        self.exchange("POST", path, Some(body), patience)
+    }
+
+    /// Sends a long body, which `send` writes, and reads the answer. The server may take `patience` for it, and as
+    /// long to take each next part.
+    pub(super) fn upload(
+        &self,
+        path: &str,
+        (content_type, length): (&str, u64),
+        patience: Duration,
+        send: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<OpenAnswer> {
+        let mut stream = self.begin("POST", path, Some((content_type, length)), patience)?;
+        match send(&mut stream).and_then(|()| stream.flush()) {
+            Ok(()) => OpenAnswer::read(stream),
+            // A server that has seen enough answers and closes.
+            Err(cut) => OpenAnswer::read(stream).map_err(|_no_answer| cut.into()),
+        }
+    }
+
+    /// What is told where the server cannot be reached.
+    pub(super) fn not_reached(&self) -> String {
+        format!("ask the server at {}; does it run, and is this its server.admin_listen?", self.url)
+    }
+
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> anyhow::Result<OpenAnswer> {
+        let body = body.map(ToString::to_string);
+        let content = body.as_ref().map(|body| ("application/json", body.len() as u64));
+        let mut stream = self.begin(method, path, content, patience)?;
+        stream.write_all(body.unwrap_or_default().as_bytes())?;
+        stream.flush()?;
+        OpenAnswer::read(stream)
+    }
+
+    /// Connects and sends the head of a request, with the type and length of the body that follows it.
+    fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        content: Option<(&str, u64)>,
+        patience: Duration,
+    ) -> anyhow::Result<Box<dyn Stream>> {
+        let mut head =
             format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.authority);
         // Writing to a `String` cannot fail.
         if let Some(token) = &self.token {
-            let _ = write!(request, "authorization: Bearer {}\r\n", token.expose());
+            let _ = write!(head, "authorization: Bearer {}\r\n", token.expose());
         }
-        if !body.is_empty() {
-            request.push_str("content-type: application/json\r\n");
+        if let Some((content_type, _)) = content {
+            let _ = write!(head, "content-type: {content_type}\r\n");
         }
-        let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
+        let length = content.map_or(0, |(_, length)| length);
+        let _ = write!(head, "content-length: {length}\r\n\r\n");
         let stream = self.connect()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        if self.is_secure { Ok(ask(self.secure(stream)?, &request)?) } else { Ok(ask(stream, &request)?) }
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        let mut stream: Box<dyn Stream> =
+            if self.is_secure { Box::new(self.secure(stream)?) } else { Box::new(stream) };
+        stream.write_all(head.as_bytes())?;
+        Ok(stream)
     }
 
     fn connect(&self) -> anyhow::Result<TcpStream> {
@@ -178,36 +229,84 @@ impl AdminClient {
     }
 }
 
-/// Sends a request and reads its answer. Not until the other side closes: not everybody does.
-fn ask(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
-    stream.write_all(request.as_bytes())?;
-    stream.flush()?;
-    let (mut answer, mut part) = (Vec::new(), vec![0; 64 * 1024]);
-    while split(&answer).is_none() && answer.len() < MAX_ANSWER_BYTES {
-        match stream.read(&mut part) {
-            Ok(0) => break,
-            Ok(length) => answer.extend_from_slice(&part[..length]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Closed without a farewell of TLS.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(answer)
+/// A connection, in clear text or not.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+/// An answer whose body is still to come. The API gives every answer with its length, and not everybody closes
+/// the connection behind it.
+pub(super) struct OpenAnswer {
+    /// The status.
+    pub(super) status: u16,
+    /// The length of the body in bytes.
+    pub(super) length: u64,
+    body: io::Take<BufReader<Box<dyn Read>>>,
 }
 
-/// The status and the body of an answer. The API gives every answer with its length.
-fn split(answer: &[u8]) -> Option<(u16, &[u8])> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
+impl OpenAnswer {
+    fn read(stream: impl Read + 'static) -> anyhow::Result<Self> {
+        let stream: Box<dyn Read> = Box::new(stream);
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let found = reader.by_ref().take(MAX_HEAD_BYTES).read_until(b'\n', &mut head)?;
+            if found == 0 || head.len() as u64 > MAX_HEAD_BYTES {
+                bail!("it answers no HTTP");
+            }
+        }
+        let (status, length) = read_head(&head).ok_or_else(|| anyhow!("it answers no HTTP"))?;
+        Ok(Self { status, length, body: reader.take(length) })
+    }
+
+    /// Whether the server did what it was asked.
+    pub(super) const fn is_ok(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
+    /// Reads all of the body, which is JSON.
+    pub(super) fn into_json(self) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.into_body()?).context("the server answers no JSON")
+    }
+
+    /// Reads why the server does not do what it was asked.
+    pub(super) fn into_reason(self) -> String {
+        let status = self.status;
+        let body = self.into_body().unwrap_or_default();
+        let told: Option<Value> = serde_json::from_slice(&body).ok();
+        match told.as_ref().and_then(|told| told["error"].as_str()) {
+            Some(reason) => reason.to_owned(),
+            None if body.is_empty() => format!("it answers {status}"),
+            // What stands between may speak as it likes.
+            None => String::from_utf8_lossy(&body).trim().to_owned(),
+        }
+    }
+
+    fn into_body(self) -> anyhow::Result<Vec<u8>> {
+        let length = self.length;
+        let mut body = Vec::new();
+        self.body.take(MAX_ANSWER_BYTES).read_to_end(&mut body)?;
+        // A body that was cut is no answer.
+        if body.len() as u64 == length { Ok(body) } else { bail!("the server's answer was cut off") }
+    }
+}
+
+impl Read for OpenAnswer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buffer)
+    }
+}
+
+/// The status and the length of the body that a head says.
+fn read_head(head: &[u8]) -> Option<(u16, u64)> {
+    let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     let length = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     })?;
-    // A body that was cut is no answer.
-    Some((status, answer[end + 4..].get(..length)?))
+    Some((status, length))
 }
 
 #[cfg(test)]
@@ -251,10 +350,29 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_none() {
+        let read = |answer: &[u8]| {
+            let answer = OpenAnswer::read(io::Cursor::new(answer.to_vec())).ok()?;
+            Some((answer.status, answer.into_body().ok()?))
+        };
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-        assert_eq!(split(answer), Some((200, &b"{}"[..])));
-        for bad in [&answer[..answer.len() - 1], b"", b"HTTP/1.1 200 OK\r\n\r\n{}", b"SSH-2.0\r\n\r\n"] {
-            assert_eq!(split(bad), None);
+        assert_eq!(read(answer), Some((200, b"{}".to_vec())));
+        assert_eq!(read(&[answer, &b"more"[..]].concat()), Some((200, b"{}".to_vec())));
+        let endless = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 1 << 20]].concat();
+        for bad in
+            [&answer[..answer.len() - 1], b"", b"HTTP/1.1 200 OK\r\n\r\n{}", b"SSH-2.0\r\n\r\n", &endless]
+        {
+            assert_eq!(read(bad), None);
         }
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_words_of_who_answers() {
+        let reason = |body: &str| {
+            let answer = format!("HTTP/1.1 502 Bad\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            OpenAnswer::read(io::Cursor::new(answer.into_bytes())).unwrap().into_reason()
+        };
+        assert_eq!(reason(r#"{"error": "no"}"#), "no");
+        assert_eq!(reason("<html>bad gateway</html>\n"), "<html>bad gateway</html>");
+        assert_eq!(reason(""), "it answers 502");
     }
 }

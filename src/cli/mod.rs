@@ -8,6 +8,10 @@ mod cache;
 mod client_config;
 mod configuration;
 mod console;
+mod export;
+mod import;
+mod key;
+mod meter;
 mod serve;
 mod warm;
 
@@ -50,6 +54,13 @@ enum Command {
     /// Looks at what a running server has cached, verifies and purges it.
     #[command(subcommand)]
     Cache(cache::CacheCommand),
+    /// Writes images to a bundle, a file that another server imports.
+    Export(export::ExportArguments),
+    /// Has a running server take a bundle in.
+    Import(import::ImportArguments),
+    /// Makes keys to sign bundles with.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Has a running server fetch images ahead of time, whole.
     Warm(warm::WarmArguments),
 }
@@ -131,6 +142,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Config(command)) => configuration::run(command),
         Some(Command::ClientConfig(arguments)) => client_config::run(arguments),
         Some(Command::Cache(command)) => cache::run(&command),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Key(command)) => key::run(command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
     };
     match result {

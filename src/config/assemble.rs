@@ -38,7 +38,8 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
             let logging = assemble_logging(table)?;
             let upstreams = upstreams.into_iter().collect::<Option<_>>()?;
             let warm = warm.into_iter().collect::<Option<_>>()?;
-            Some(Config { server, storage, logging, site_name, upstreams, warm })
+            let bundle_keys = table.many(Section::Site, "bundle_keys");
+            Some(Config { server, storage, logging, site_name, bundle_keys, upstreams, warm })
         },
     );
     if config.is_none() && faults.is_empty() {

@@ -69,6 +69,19 @@ pub(super) fn platform(text: &str) -> Result<(), Problem> {
     check_parsed::<crate::oci::Platform>(text, "a platform")
 }
 
+/// A public key as `tidegate key create` prints it. Whether it is a point of the curve shows when it is used.
+pub(super) fn bundle_key(text: &str) -> Result<(), Problem> {
+    let encoded = text.strip_prefix("ed25519:").unwrap_or_default();
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    if encoded.len() == 44 && encoded.ends_with('=') && encoded[..43].bytes().all(is_good) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        format!("\"{text}\" is not a public key for bundles"),
+        "write what `tidegate key create` printed: ed25519: and 44 characters",
+    ))
+}
+
 /// An image, or a glob over the tags of one.
 pub(super) fn image_pattern(text: &str) -> Result<(), Problem> {
     match text.parse::<crate::oci::ImagePattern>() {

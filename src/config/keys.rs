@@ -192,6 +192,13 @@ pub(super) static KEYS: &[Key] = &[
     one(Site, "offline", Flag, "whether no packet may leave for upstreams that do not say otherwise")
         .or("false"),
     list(Site, "platforms", Text(checks::platform), "platforms that images are to be complete for").or(""),
+    list(
+        Site,
+        "bundle_keys",
+        Text(checks::bundle_key),
+        "public keys of which one has to sign what is imported",
+    )
+    .or(""),
     one(Upstream, "name", Text(checks::upstream_name), "the registry's name in image names"),
     list(Upstream, "endpoints", Url, "base URLs, tried in order"),
     list(Upstream, "aliases", Text(checks::upstream_name), "other names of the same registry").or(""),

@@ -73,6 +73,8 @@ pub struct Config {
     pub logging: LoggingConfig,
     /// `[site]` `name`
     pub site_name: String,
+    /// `[site]` `bundle_keys`, as they are written.
+    pub bundle_keys: Vec<String>,
     /// `[[upstream]]`, in order; at most one is the default.
     pub upstreams: Vec<UpstreamConfig>,
     /// `[[warm]]`, in order.

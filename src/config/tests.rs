@@ -576,6 +576,7 @@ level = "debug"  # environment TIDEGATE_LOGGING__LEVEL
 name = "default"  # default
 offline = false  # default
 platforms = []  # default
+bundle_keys = []  # default
 
 [[upstream]]
 name = "corp"  # file tidegate.toml:4

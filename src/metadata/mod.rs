@@ -10,6 +10,7 @@ mod contract;
 mod error;
 mod holdings;
 mod images;
+mod imports;
 mod listings;
 mod pins;
 mod proofs;
@@ -27,6 +28,7 @@ pub use content::{ContentIndex, ContentKind, ContentRecord, ContentUse, SECOND_U
 pub use error::{MetadataError, Result};
 pub use holdings::{Forgotten, Holding, HoldingFilter, Holdings, UpstreamHoldings};
 pub use images::ImageRecords;
+pub use imports::{ImportRecord, ImportRecords, ImportedRepository, TagFate, TagRule};
 pub use listings::{Listing, ListingKind, Listings, MAX_PAGES};
 pub use pins::{PinReason, PinRecord, PinStatus, PinnedSums, Pins};
 pub use proofs::{AccessProof, AccessProofs};
@@ -71,6 +73,7 @@ pub trait NodeIndex:
     + Pins
     + Verifications
     + IndexCare
+    + ImportRecords
 {
 }
 
@@ -86,5 +89,6 @@ impl<T> NodeIndex for T where
         + Pins
         + Verifications
         + IndexCare
+        + ImportRecords
 {
 }

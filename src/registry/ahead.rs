@@ -1,4 +1,5 @@
-//! Blobs that nobody waits for yet: warmed, prefetched, or to replace damaged ones, by the same fills as clients' misses.
+//! Blobs that nobody waits for yet: warmed, prefetched, soon to be exported, or to replace damaged ones, by the same
+//! fills as clients' misses.
 //!
 //! They come after clients: together they take a quarter of what may be asked of an upstream at once, and a
 //! client that joins one makes it as fast as it can be.
@@ -26,15 +27,21 @@ pub(super) enum Reason {
     Prefetch,
     /// It was here, and damaged.
     Heal,
+    /// A bundle that is being written wants it soon.
+    Export,
 }
 
 impl Reason {
+    /// All of them.
+    pub(super) const ALL: [Self; 4] = [Self::Warm, Self::Prefetch, Self::Heal, Self::Export];
+
     /// The metric label.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Warm => "warm",
             Self::Prefetch => "prefetch",
             Self::Heal => "heal",
+            Self::Export => "export",
         }
     }
 }

@@ -10,8 +10,10 @@ use super::Want;
 use super::ahead::Turns;
 use super::disk::DiskState;
 use super::evict::{Evictor, UseLog};
+use super::export::Exports;
 use super::fill::Fills;
 use super::image::Survey;
+use super::import::Turn;
 use super::integrity::Integrity;
 use super::memory::{Memory, ProofKey, Question};
 use super::metrics::RegistryMetrics;
@@ -45,6 +47,9 @@ pub(super) struct Core {
     pub(super) memory: Memory,
     pub(super) fills: Fills,
     pub(super) images: Survey,
+    pub(super) exports: Exports,
+    /// Whose turn it is to import.
+    pub(super) imports: Turn,
     /// Whose turn it is to fetch ahead of time.
     pub(super) turns: Turns,
     pub(super) prefetches: Prefetches,

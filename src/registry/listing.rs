@@ -20,12 +20,15 @@ use super::{
 };
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{Listing, ListingKind};
-use crate::oci::{Digest, Manifest, NextPage, Tag};
+use crate::oci::{Digest, Manifest, MediaType, NextPage, Tag};
 use crate::runtime::{Joined, Timestamp};
 use crate::upstream::{Priority, UpstreamError, Urgency};
 
 /// What upstream answered, for all who asked the same.
 pub(super) type Answer = Result<Arc<Page>, UpstreamError>;
+
+/// The parameter of a query that asks for one type of referrers.
+const ARTIFACT_TYPE: &str = "artifactType";
 
 /// The largest `n` that ECR takes.
 const ECR_PAGE_LIMIT: u64 = 1000;
@@ -99,6 +102,11 @@ pub(super) async fn referrers(
             referrers::by_tag(core, context, repository, digest, query).await
         }
         Err(error) => {
+            if error.is_transient()
+                && let Some(list) = lookup.filter_kept(&error).await
+            {
+                return Ok(list);
+            }
             // While upstream is away it cannot say that it has no such list; the tag may be kept all the same. That
             // it is not says nothing: the answer then tells why upstream could not.
             if error.is_transient()
@@ -193,6 +201,27 @@ impl Lookup {
                 Err(error)
             }
         }
+    }
+
+    /// Takes the referrers of one artifact type from the kept page of all: upstream, which would filter them,
+    /// just failed with `error`.
+    async fn filter_kept(&self, error: &UpstreamError) -> Option<ReferrerList> {
+        let (filter, rest): (Vec<_>, Vec<_>) =
+            self.query.iter().cloned().partition(|(name, _)| name == ARTIFACT_TYPE);
+        let (_, artifact_type) = filter.first()?;
+        let all = Self { query: rest, ..self.clone() };
+        let (page, listing) = all.find_kept().await?;
+        let clocks = self.repository.upstream.config().freshness;
+        let is_too_old = judge(self.core.clock.now(), listing.fetched_at, &clocks) == Verdict::AskOnly;
+        let is_offline = matches!(error, UpstreamError::Offline { .. });
+        // Of a page of several, the others would be missing.
+        if is_too_old && !is_offline || page.next.is_some() {
+            return None;
+        }
+        let Content::Referrers { index, .. } = &page.content else { return None };
+        let body = referrers::filter(&Bytes::from(index.clone()), artifact_type)?;
+        let served = self.stale(Some(listing.fetched_at), error);
+        Some(ReferrerList { body, filtered: true, next: None, served })
     }
 
     /// Asks briefly; while upstream is in trouble, in the background.
@@ -324,6 +353,19 @@ async fn fetch(
             Ok(Page { content: Content::Referrers { index, filtered: page.filtered }, next: next(page.next) })
         }
     }
+}
+
+/// A page of referrers as upstream would give it, with its key: from somewhere else than upstream.
+pub(super) fn referrers_page(
+    subject: &Digest,
+    descriptors: &[serde_json::Value],
+    fetched_at: Timestamp,
+) -> Option<(String, Listing)> {
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": MediaType::OCI_INDEX.as_str(), "manifests": descriptors });
+    let content = Content::Referrers { index: index.to_string(), filtered: false };
+    let body = serde_json::to_vec(&Page { content, next: None }).ok()?;
+    let query: [(String, String); 0] = [];
+    Some((serde_json::json!([subject.to_string(), query]).to_string(), Listing { body, fetched_at }))
 }
 
 /// Reads a kept page of referrers: what they refer to, and their digests.

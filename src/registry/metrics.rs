@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registr
 
 use super::WarmedState;
 use super::ahead::Reason;
+use super::bundle_metrics::BundleMetrics;
 use super::integrity::IntegrityMetrics;
 use crate::blobs::DiskCause;
 
@@ -26,6 +27,7 @@ pub struct RegistryMetrics {
     prefetch_used: IntCounter,
     /// What is counted of content at rest.
     pub(super) integrity: IntegrityMetrics,
+    pub(super) bundles: BundleMetrics,
 }
 
 /// Lowers the gauge again when the fill ends, however it ends.
@@ -112,7 +114,7 @@ impl RegistryMetrics {
             images_warmed.with_label_values(&[state]);
         }
         let integrity = IntegrityMetrics::new(&make)?;
-        for reason in [Reason::Warm, Reason::Prefetch, Reason::Heal] {
+        for reason in Reason::ALL {
             ahead_bytes.with_label_values(&[reason.as_str()]);
         }
         for place in ["fill", "transfer", "manifest", "store", "scrub", "verify"] {
@@ -137,6 +139,7 @@ impl RegistryMetrics {
             images_warmed,
             prefetch_used,
             integrity,
+            bundles: BundleMetrics::new(&make)?,
         })
     }
 

@@ -3,17 +3,20 @@
 mod acquire;
 mod ahead;
 mod blob;
+mod bundle_metrics;
 mod core;
 mod deletion;
 mod direct;
 mod disk;
 mod error;
 mod evict;
+mod export;
 mod fill;
 mod fill_failure;
 mod freshness;
 mod holdings;
 mod image;
+mod import;
 mod integrity;
 mod listing;
 mod manifest;
@@ -41,13 +44,16 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::Stream;
 use tokio::sync::broadcast::error::RecvError;
 
 pub use blob::{BlobPart, BlobStat, BlobStream, OpenBlob, StoredPart};
 pub use error::{ErrorKind, RegistryError};
-pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Room, UseLog};
+pub use evict::{CacheMetrics, Evicted, EvictionReason, Evictor, Hold, Room, UseLog};
+pub use export::{ExportBody, ExportError, ExportOrder, ExportedContent, NextBlob};
 pub use holdings::{CacheStats, HeldContent, HoldingList, HoldingQuery, HoldingSums, PurgeOrder, Purged};
 pub use image::{Image, ImageList, ImageQuery, ImageState, Missing, Part};
+pub use import::{ImportError, ImportOrder, Imported, ImportedImage, TagFate, TagRule};
 pub use integrity::{
     Damage, FindingState, FoundBy, IndexFound, VerifyError, VerifyFinding, VerifyOrder, VerifyState,
     VerifyStatus,
@@ -64,6 +70,7 @@ pub use warm::{WarmError, WarmOrder, WarmRequest, WarmState, WarmStatus, WarmedI
 use self::core::Core;
 use crate::auth::RequestContext;
 use crate::blobs::Blobs;
+use crate::bundle;
 use crate::config::WarmConfig;
 use crate::events::{Event, Events};
 use crate::metadata::NodeIndex;
@@ -165,6 +172,8 @@ impl Registry {
             memory: memory::Memory::new(memory_bytes, clock.clone()),
             fills: fill::Fills::default(),
             images: image::Survey::default(),
+            exports: export::Exports::default(),
+            imports: import::Turn::default(),
             turns: ahead::Turns::default(),
             prefetches: prefetch::Prefetches::default(),
             warmer: warm::Warmer::default(),
@@ -347,7 +356,34 @@ impl Registry {
         warm::begin_due(&self.0).await;
     }
 
-    /// Has pins follow tags and cover referrers, and counts images for the metrics; [`Self::survey_signal`] tells when that is wanted.
+    /// Finds out all that images need to be pulled elsewhere: pulls every manifest and asks for referrers.
+    pub async fn plan_export(&self, order: &ExportOrder) -> Result<bundle::Plan, ExportError> {
+        let planned = export::plan(&self.0, order).await;
+        self.0.metrics.bundles.planned(&planned);
+        planned
+    }
+
+    /// Opens content for a bundle: from the cache, else from upstream.
+    pub async fn open_export(&self, content: &ExportedContent) -> Result<ExportBody, RegistryError> {
+        export::open(&self.0, content).await
+    }
+
+    /// Takes a bundle in. Nothing of it is visible before all of it was verified, and then everything at once.
+    /// Dropped at an await point, either nothing is imported, or it goes on to its end.
+    pub async fn import<S>(&self, order: ImportOrder, source: S) -> Result<Imported, ImportError>
+    where
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
+    {
+        import::run(&self.0, order, source).await
+    }
+
+    /// Replaces the configured keys: one of them has to have signed what is imported; without any, nobody has.
+    pub fn replace_bundle_keys(&self, keys: Vec<bundle::PublicKey>) {
+        self.0.imports.replace_keys(keys);
+    }
+
+    /// Has pins follow tags and cover referrers, and counts images for the metrics; [`Self::survey_signal`] tells
+    /// when that is wanted.
     pub async fn survey_images(&self) -> Result<(), RegistryError> {
         image::survey(&self.0).await?;
         pins::refresh(&self.0).await

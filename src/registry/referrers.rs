@@ -57,7 +57,7 @@ fn fallback_tag(digest: &Digest) -> String {
 }
 
 /// Keeps the descriptors of one artifact type; `None` where the index is no index.
-fn filter(index: &Bytes, artifact_type: &str) -> Option<Bytes> {
+pub(super) fn filter(index: &Bytes, artifact_type: &str) -> Option<Bytes> {
     let mut index: Value = serde_json::from_slice(index).ok()?;
     let manifests = index.get_mut("manifests")?.as_array_mut()?;
     manifests

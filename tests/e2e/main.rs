@@ -9,6 +9,7 @@
 #![expect(clippy::unnecessary_debug_formatting, reason = "quotes paths the way TOML wants them")]
 
 mod artifacts;
+mod bundles;
 mod child;
 mod clients;
 mod fixtures;

@@ -10,6 +10,7 @@ mod upstream;
 
 mod admin;
 mod blobs;
+mod bundles;
 mod cache;
 mod claims;
 mod deleted;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use serde_json::{Map, Value, json};
 
+use crate::bundles::run;
 use crate::cache::pull;
 use crate::harness::{Section, Setup, Tidegate, eventually};
 use crate::upstream::Upstream;
@@ -240,6 +241,7 @@ async fn openapi_description_tells_what_real_answers_are() {
             seen.insert((route.to_owned(), method.as_str().to_ascii_lowercase()));
         }
     }
+    seen.extend(carry(&tidegate, &description).await.map(|path| (path.to_owned(), "post".to_owned())));
     let all = description.operations().into_iter();
     let all: BTreeSet<_> = all.map(|(path, method, _)| (path.to_owned(), method.to_owned())).collect();
     assert_eq!(seen, all, "every operation is tried");
@@ -250,4 +252,28 @@ async fn openapi_description_tells_what_real_answers_are() {
     let unauthorized = tidegate.admin().get("/api/v1/offline").send().await;
     assert_eq!((forbidden.status, unauthorized.status), (403, 401));
     description.check(&get, "/api/v1/offline", 401, &unauthorized.json());
+}
+
+/// Has a bundle written and taken in again; gives the paths that were asked for it.
+async fn carry(tidegate: &Tidegate, description: &Description) -> [&'static str; 3] {
+    let [plan, content, import] = ["/api/v1/export", "/api/v1/export/content", "/api/v1/import"];
+    let ask = async |path: &str, content_type: &str, body: Vec<u8>, status: u16| {
+        let call = tidegate.admin().call(Method::POST, path).header("content-type", content_type).body(body);
+        let answer = call.send().await;
+        assert_eq!(answer.status, status, "{path}");
+        description.check(&Method::POST, path, status, &answer.json());
+    };
+    let json = "application/json";
+    ask(plan, json, json!({ "image": "app:1" }).to_string().into(), 200).await;
+    ask(plan, json, json!({ "image": "app:2" }).to_string().into(), 404).await;
+    ask(content, json, json!({ "kind": "blob" }).to_string().into(), 400).await;
+    ask(import, json, Vec::new(), 415).await;
+    let road = tempfile::tempdir().unwrap();
+    let exported = ["export", "--output", "bundle.tar", "app:1"];
+    // Content itself is no JSON.
+    assert_eq!(run(road.path(), &tidegate.admin_url(), &exported).await.status.code(), Some(0));
+    let bundle = std::fs::read(road.path().join("bundle.tar")).unwrap();
+    ask(import, "application/x-tar", bundle[..2000].to_vec(), 422).await;
+    ask(import, "application/x-tar", bundle, 200).await;
+    [plan, content, import]
 }

@@ -82,14 +82,7 @@ pub(super) fn run(arguments: &WarmArguments) -> Result<(), Failure> {
 impl WarmArguments {
     /// The order for the server.
     fn order(&self, environment: &HashMap<String, String>) -> anyhow::Result<Value> {
-        let mut images = self.images.clone();
-        for path in &self.file {
-            let text = read(path).with_context(|| format!("read {}", path.display()))?;
-            let found = images::find(path, &text, environment);
-            images.extend(found.with_context(|| format!("{}", path.display()))?);
-        }
-        let mut seen = std::collections::HashSet::new();
-        images.retain(|image| seen.insert(image.clone()));
+        let images = collect_images(&self.images, &self.file, environment)?;
         let platforms: Vec<_> = self.platform.iter().map(ToString::to_string).collect();
         let mut order = json!({ "images": images, "platforms": platforms, "referrers": !self.no_referrers });
         if let Some(bytes) = self.bandwidth {
@@ -100,6 +93,23 @@ impl WarmArguments {
         }
         Ok(order)
     }
+}
+
+/// All images that are named, by hand or in files, each once.
+pub(super) fn collect_images(
+    named: &[String],
+    files: &[PathBuf],
+    environment: &HashMap<String, String>,
+) -> anyhow::Result<Vec<String>> {
+    let mut images = named.to_vec();
+    for path in files {
+        let text = read(path).with_context(|| format!("read {}", path.display()))?;
+        let found = images::find(path, &text, environment);
+        images.extend(found.with_context(|| format!("{}", path.display()))?);
+    }
+    let mut seen = std::collections::HashSet::new();
+    images.retain(|image| seen.insert(image.clone()));
+    Ok(images)
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

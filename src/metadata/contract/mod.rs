@@ -7,6 +7,7 @@ pub(in crate::metadata) mod atomicity;
 pub(in crate::metadata) mod content;
 pub(in crate::metadata) mod holdings;
 pub(in crate::metadata) mod images;
+pub(in crate::metadata) mod imports;
 pub(in crate::metadata) mod listings;
 pub(in crate::metadata) mod pins;
 pub(in crate::metadata) mod proofs;
@@ -70,6 +71,9 @@ macro_rules! node_index_contract {
             pins::what_comes_later_is_covered_when_it_comes
             verification::what_was_verified_longest_ago_is_next
             verification::pinned_content_is_verified_first
+            imports::an_import_is_recorded_whole_and_protected
+            imports::an_import_takes_nothing_back_unless_it_is_told_to
+            imports::an_import_takes_no_tag_back_that_another_accept_class_saw_later
             atomicity::a_pull_is_recorded_whole
             atomicity::a_pull_that_is_dropped_was_recorded_wholly_or_not_at_all
             atomicity::concurrent_writers_and_readers_never_fail_for_each_other

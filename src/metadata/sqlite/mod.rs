@@ -11,6 +11,7 @@ mod connections;
 mod content;
 mod holdings;
 mod images;
+mod imports;
 mod listings;
 mod pins;
 mod proofs;

@@ -13,9 +13,14 @@ pub enum EvictionReason {
     DiskLow,
     /// The administrator said so.
     Purge,
+    /// A bundle that is imported needs the room.
+    Import,
 }
 
 impl EvictionReason {
+    /// All of them.
+    const ALL: [Self; 5] = [Self::Budget, Self::DiskFull, Self::DiskLow, Self::Purge, Self::Import];
+
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -23,6 +28,7 @@ impl EvictionReason {
             Self::DiskFull => "disk_full",
             Self::DiskLow => "disk_low",
             Self::Purge => "purge",
+            Self::Import => "import",
         }
     }
 }
@@ -57,9 +63,7 @@ impl CacheMetrics {
             evicted_bytes: IntCounter::new("cache_evicted_bytes_total", "Bytes evicted from the cache.")?,
         };
         // A series that begins at zero shows its first increase.
-        for reason in
-            [EvictionReason::Budget, EvictionReason::DiskFull, EvictionReason::DiskLow, EvictionReason::Purge]
-        {
+        for reason in EvictionReason::ALL {
             metrics.evictions.with_label_values(&[reason.as_str()]);
         }
         registry.register(Box::new(metrics.bytes.clone()))?;

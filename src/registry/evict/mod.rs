@@ -11,7 +11,7 @@
 //! again is what upstreams count as a pull. Eviction takes bytes, never
 //! rights: proofs and tag observations stay, so that what comes back needs one fetch and no question.
 //!
-//! What is pinned stays, also where nothing else is left to go.
+//! What is pinned stays, also where nothing else is left to go; so does what an import that runs relies on.
 //!
 //! Beside the budget stands what is to stay free on the disk, whoever else fills it: below that, content is
 //! evicted in the same order.
@@ -20,6 +20,7 @@
 //! Content that is still being filled is in no danger, because only the index is asked for victims
 //! and fills enter it last; nor are readers, whose open file outlives its name.
 
+mod hold;
 mod metrics;
 mod purge;
 mod removal;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use hold::Hold;
 pub use metrics::{CacheMetrics, EvictionReason};
 pub use use_log::UseLog;
 
@@ -42,6 +44,7 @@ use crate::events::Event;
 use crate::metadata::{ContentKind, ContentRecord, PinnedSums, Segment};
 use crate::oci::Digest;
 use crate::registry::{CacheParts, UpkeepError};
+use hold::Holds;
 use metrics::gauge_value;
 use removal::Removals;
 
@@ -56,6 +59,8 @@ pub struct Evictor {
     min_free: Mutex<MinFree>,
     nudge: Arc<Notify>,
     removals: Removals,
+    /// What an import relies on.
+    holds: Holds,
     /// One run at a time: two would each evict what both of them found to be too much.
     turn: Semaphore,
 }
@@ -91,6 +96,7 @@ impl Evictor {
             min_free: Mutex::new(MinFree::Bytes(0)),
             nudge: Arc::default(),
             removals: Removals::default(),
+            holds: Holds::default(),
             turn: Semaphore::new(1),
         }
     }
@@ -260,12 +266,14 @@ impl Evictor {
     async fn evict(&self, wanted: Room, reason: EvictionReason) -> Result<Evicted, UpkeepError> {
         let mut run =
             Run { reason, forgotten_bytes: 0, evicted: Evicted::default(), stuck: Stuck::default() };
+        let held = self.holds.now();
         for (kind, segment) in ORDER {
             while !run.has_freed(wanted) {
-                // Items that are stuck stay in front: the list is long enough to see past them.
-                let limit = BATCH.saturating_add(run.stuck.count());
+                // Items that are stuck or held stay in front: the list is long enough to see past them.
+                let limit = BATCH.saturating_add(run.stuck.count()).saturating_add(held.count());
                 let mut victims = self.parts.index.list_least_used(kind, segment, limit).await?;
-                victims.retain(|record| !run.stuck.digests.contains(&record.digest));
+                let is_free = |digest: &Digest| !run.stuck.digests.contains(digest) && !held.contains(digest);
+                victims.retain(|record| is_free(&record.digest));
                 if victims.is_empty() {
                     break;
                 }
@@ -386,7 +394,7 @@ impl Run {
     /// budget and none off the disk.
     const fn freed_bytes(&self) -> u64 {
         match self.reason {
-            EvictionReason::Budget => self.forgotten_bytes,
+            EvictionReason::Budget | EvictionReason::Import => self.forgotten_bytes,
             EvictionReason::DiskFull | EvictionReason::DiskLow | EvictionReason::Purge => self.evicted.bytes,
         }
     }

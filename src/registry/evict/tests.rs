@@ -457,3 +457,21 @@ async fn pinned_content_stays_and_takes_nothing_of_the_share_of_what_is_in_use()
     cache.evictor.make_room(Room { bytes: u64::MAX, items: 0 }).await.unwrap();
     assert_eq!((cache.kept(&["pinned", "in use"]), cache.indexed_bytes().await), (vec!["pinned"], 600));
 }
+
+#[tokio::test]
+async fn what_is_held_stays_as_long_as_the_hold_lives_and_what_comes_after_it_goes() {
+    let cache = Cache::new(100).await;
+    let (a, b) = (cache.store("a", 40).await, cache.store("b", 40).await);
+    cache.store("c", 20).await;
+    let hold = cache.evictor.hold([a, b].into()).await;
+    let (evicted, fits) = cache.evictor.make_budget_room(20).await.unwrap();
+    assert_eq!((evicted, fits), (Evicted { items: 1, bytes: 20 }, true));
+    assert_eq!(cache.kept(&["a", "b", "c"]), ["a", "b"]);
+    let (evicted, fits) = cache.evictor.make_budget_room(30).await.unwrap();
+    assert_eq!((evicted, fits), (Evicted::default(), false));
+    cache.store("d", 30).await;
+    assert_eq!(cache.evictor.enforce().await.unwrap(), Evicted { items: 1, bytes: 30 });
+    drop(hold);
+    assert_eq!(cache.evictor.make_disk_room(1).await.unwrap(), Evicted { items: 1, bytes: 40 });
+    assert_eq!(cache.kept(&["a", "b"]), ["b"]);
+}

@@ -49,11 +49,13 @@ pub enum FoundBy {
     Scrub,
     /// A verification.
     Verify,
+    /// An import that relied on it.
+    Import,
 }
 
 impl FoundBy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Pull, Self::Scrub, Self::Verify];
+    pub const ALL: [Self; 4] = [Self::Pull, Self::Scrub, Self::Verify, Self::Import];
 
     /// The word in logs and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -61,6 +63,7 @@ impl FoundBy {
             Self::Pull => "pull",
             Self::Scrub => "scrub",
             Self::Verify => "verify",
+            Self::Import => "import",
         }
     }
 }
@@ -114,7 +117,7 @@ impl Core {
 
     fn tell_of_damage(&self, digest: &Digest, damage: Damage, found_by: FoundBy) {
         self.metrics.integrity_failure(match found_by {
-            FoundBy::Pull => "store",
+            FoundBy::Pull | FoundBy::Import => "store",
             FoundBy::Scrub | FoundBy::Verify => found_by.as_str(),
         });
         self.metrics.integrity.damaged(damage, found_by);

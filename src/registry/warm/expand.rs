@@ -19,7 +19,10 @@ const MOST_TAGS: usize = 50_000;
 const MOST_IMAGES: usize = 5000;
 
 /// Finds the repository that a pattern names.
-pub(super) fn resolve(names: &Names, pattern: &ImagePattern) -> Result<Repository, RegistryError> {
+pub(in crate::registry) fn resolve(
+    names: &Names,
+    pattern: &ImagePattern,
+) -> Result<Repository, RegistryError> {
     names.resolve(&Spelling { ns: None, prefix: None, name: pattern.name(), own_hosts: &[] })
 }
 
@@ -56,7 +59,7 @@ pub(super) async fn expand(core: &Arc<Core>, job: &Job) -> Vec<Target> {
     targets
 }
 
-async fn find_tags(
+pub(in crate::registry) async fn find_tags(
     core: &Arc<Core>,
     repository: &Repository,
     pattern: &str,

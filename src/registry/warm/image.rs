@@ -15,7 +15,7 @@ use crate::registry::image::{Catalogue, Image, Missing, Part};
 use crate::registry::{RegistryError, Repository, Want, listing, manifest};
 
 /// Tags that signatures and attestations of an image have where they are no referrers (cosign).
-const SIGNATURE_TAGS: [&str; 3] = ["sig", "att", "sbom"];
+pub(in crate::registry) const SIGNATURE_TAGS: [&str; 3] = ["sig", "att", "sbom"];
 
 /// Why an image is not complete yet.
 enum Trouble {

@@ -4,7 +4,7 @@
 //! shared with whoever asks meanwhile. What is here is not fetched again; so to go on after an interruption is to
 //! begin anew. Jobs that are not done are recorded, and taken up when the process starts again.
 
-mod expand;
+pub(super) mod expand;
 mod image;
 mod job;
 mod order;
@@ -13,6 +13,7 @@ mod schedule;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(super) use image::SIGNATURE_TAGS;
 pub use job::{WarmState, WarmStatus, WarmedImage, WarmedState};
 pub use order::{WarmError, WarmOrder, WarmRequest};
 pub(super) use schedule::{Schedule, begin_due, replace};

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{JSON, cache, images, offline, pins, text, verify, warm};
+use super::{JSON, bundles, cache, images, offline, pins, text, verify, warm};
 use crate::registry::{ErrorKind, Registry, RegistryError};
 
 /// What every path of the API begins with.
@@ -26,6 +27,9 @@ pub(super) enum Endpoint {
     Verify,
     WarmJobs,
     WarmJob,
+    ExportPlan,
+    ExportContent,
+    Import,
 }
 
 /// A path of the API.
@@ -36,18 +40,41 @@ pub(super) struct ApiRoute {
     /// The methods, as `Allow` has them.
     pub(super) methods: &'static str,
     endpoint: Endpoint,
-    /// The longest order, in bytes.
-    most_bytes: usize,
+    takes: Takes,
+}
+
+/// What comes along with PUT and POST.
+#[derive(Clone, Copy, Debug)]
+enum Takes {
+    /// An order in JSON, of so many bytes at most.
+    Order(usize),
+    /// A bundle, which is read as it comes, however long it is.
+    Bundle,
 }
 
 const fn route(path: &'static str, methods: &'static str, endpoint: Endpoint) -> ApiRoute {
-    ApiRoute { path, methods, endpoint, most_bytes: 16 * 1024 }
+    ApiRoute { path, methods, endpoint, takes: Takes::Order(16 * 1024) }
 }
 
 impl ApiRoute {
-    const fn with_orders_of(mut self, most_bytes: usize) -> Self {
-        self.most_bytes = most_bytes;
+    const fn that_takes(mut self, takes: Takes) -> Self {
+        self.takes = takes;
         self
+    }
+}
+
+impl Takes {
+    /// Its type, by which no form of a web page is taken for one; and what to say where it is missing.
+    const fn content_type(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Order(_) => {
+                ("application/json", "an order is JSON: send it with \"Content-Type: application/json\"")
+            }
+            Self::Bundle => (
+                "application/x-tar",
+                "a bundle is a tar archive: send it with \"Content-Type: application/x-tar\"",
+            ),
+        }
     }
 }
 
@@ -62,8 +89,13 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("/api/v1/cache/pins", "GET, HEAD, POST, DELETE", Endpoint::Pins),
     route("/api/v1/cache/verify", "GET, HEAD, POST, DELETE", Endpoint::Verify),
     // Some thousand images of long names.
-    route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).with_orders_of(2 * 1024 * 1024),
+    route("/api/v1/warm", "GET, HEAD, POST", Endpoint::WarmJobs).that_takes(Takes::Order(2 * 1024 * 1024)),
     route("/api/v1/warm/{id}", "GET, HEAD, DELETE", Endpoint::WarmJob),
+    route("/api/v1/export", "POST", Endpoint::ExportPlan),
+    // Thousands of repositories of long names.
+    route("/api/v1/export/content", "POST", Endpoint::ExportContent)
+        .that_takes(Takes::Order(2 * 1024 * 1024)),
+    route("/api/v1/import", "POST", Endpoint::Import).that_takes(Takes::Bundle),
 ];
 
 /// One request, from somebody who may ask, of a method that there is.
@@ -129,7 +161,8 @@ pub(super) async fn answer<B>(
     request: Request<B>,
 ) -> Response<super::Body>
 where
-    B: http_body::Body,
+    B: http_body::Body + Send + Unpin,
+    B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if let Err(refusal) = admitted {
@@ -146,18 +179,27 @@ where
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods));
         return response;
     }
-    let answered = match read(request, id, route.most_bytes).await {
-        Ok(call) => ask(registry, route.endpoint, &call).await,
+    let (parts, mut body) = request.into_parts();
+    let answered = match read(&parts, &mut body, id, route.takes).await {
+        Ok(call) => ask(registry, route.endpoint, &call, body).await,
         Err(refusal) => Err(refusal),
     };
-    match answered {
-        Ok((status, value)) => text(status, JSON, value.to_string()),
-        Err(refusal) => refuse(refusal),
-    }
+    answered.unwrap_or_else(refuse)
 }
 
-async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
-    match endpoint {
+/// Has a call answered; `body` is what of it was not read: a bundle.
+async fn ask<B>(
+    registry: &Registry,
+    endpoint: Endpoint,
+    call: &Call,
+    body: B,
+) -> Result<Response<super::Body>, Refusal>
+where
+    B: http_body::Body + Send + Unpin,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let answered = match endpoint {
         Endpoint::Description => describe(),
         Endpoint::Offline => offline::answer(registry, call),
         Endpoint::Images => images::answer(registry, call).await,
@@ -168,7 +210,11 @@ async fn ask(registry: &Registry, endpoint: Endpoint, call: &Call) -> Answered {
         Endpoint::Verify => verify::answer(registry, call).await,
         Endpoint::WarmJobs => warm::answer_jobs(registry, call).await,
         Endpoint::WarmJob => warm::answer_job(registry, call),
-    }
+        Endpoint::ExportPlan => bundles::answer_plan(registry, call).await,
+        Endpoint::ExportContent => return bundles::answer_content(registry, call).await,
+        Endpoint::Import => bundles::answer_import(registry, call, body).await,
+    };
+    answered.map(|(status, value)| text(status, JSON, value.to_string()))
 }
 
 /// The description of all this.
@@ -189,26 +235,27 @@ fn find(path: &str) -> Option<(&'static ApiRoute, &str)> {
     })
 }
 
-/// Reads the whole request; an order has to be JSON, so that no form of a web page is one.
-async fn read<B>(request: Request<B>, id: String, most_bytes: usize) -> Result<Call, Refusal>
+/// Reads a request, with the whole order where it takes one.
+async fn read<B>(parts: &Parts, body: &mut B, id: String, takes: Takes) -> Result<Call, Refusal>
 where
-    B: http_body::Body,
+    B: http_body::Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (parts, body) = request.into_parts();
-    let method = parts.method;
+    let method = parts.method.clone();
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    if !matches!(method, Method::PUT | Method::POST) {
-        return Ok(Call { method, id, query, body: Bytes::new() });
+    let call = Call { method, id, query, body: Bytes::new() };
+    if !matches!(call.method, Method::PUT | Method::POST) {
+        return Ok(call);
     }
-    let is_json = parts
+    let (content_type, message) = takes.content_type();
+    let is_told = parts
         .headers
         .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if !is_json {
-        let message = "an order is JSON: send it with \"Content-Type: application/json\"";
+        .is_some_and(|value| value.as_bytes().starts_with(content_type.as_bytes()));
+    if !is_told {
         return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message.to_owned()));
     }
+    let Takes::Order(most_bytes) = takes else { return Ok(call) };
     let too_large = || {
         let message = format!("the body is larger than {most_bytes} bytes: give the order in parts");
         Refusal(StatusCode::PAYLOAD_TOO_LARGE, message)
@@ -218,7 +265,7 @@ where
         return Err(too_large());
     }
     match Limited::new(body, most_bytes).collect().await {
-        Ok(body) => Ok(Call { method, id, query, body: body.to_bytes() }),
+        Ok(body) => Ok(Call { body: body.to_bytes(), ..call }),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(error) => Err(Refusal::bad(format!("the body cannot be read: {error}"))),
     }

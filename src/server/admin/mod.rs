@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod bundles;
 mod cache;
 mod health;
 mod images;
@@ -15,18 +16,17 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use prometheus::TextEncoder;
 use tokio_util::sync::CancellationToken;
 
 pub use access::AdminAccess;
 pub use health::{Advice, Condition, ReadinessCheck};
 
-use super::transmit::Piece;
+use super::body::ResponseBody;
 use crate::registry::Registry;
 
-/// A small body that is all at hand.
-type Body = Full<Piece>;
+/// A body: mostly small, and all at hand.
+type Body = ResponseBody;
 
 /// Answers one request to the administrator's listener.
 pub(super) async fn answer<B>(
@@ -36,7 +36,8 @@ pub(super) async fn answer<B>(
     client: SocketAddr,
 ) -> Response<Body>
 where
-    B: http_body::Body,
+    B: http_body::Body + Send + Unpin,
+    B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if !api::is_below(request.uri().path()) {
@@ -97,7 +98,7 @@ fn not_allowed(methods: &'static str) -> Response<Body> {
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(Piece::Bytes(body.into())));
+    let mut response = Response::new(ResponseBody::whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

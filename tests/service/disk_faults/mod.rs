@@ -1,7 +1,7 @@
 //! Every fault of a disk, injected into the real program: what clients get meanwhile, what people are told,
 //! and how soon all is as before. Each test prints its row of the table in `src/ARCHITECTURE.md`.
 
-mod shim;
+pub(crate) mod shim;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

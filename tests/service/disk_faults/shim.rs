@@ -7,30 +7,30 @@ use std::sync::OnceLock;
 use crate::harness::Setup;
 
 /// The faults of one server's disk. None at first.
-pub(super) struct Shim {
+pub(crate) struct Shim {
     directory: tempfile::TempDir,
 }
 
 impl Shim {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shim = Self { directory: tempfile::tempdir().unwrap() };
         shim.heal();
         shim
     }
 
     /// Starts the server on this disk.
-    pub(super) fn under(&self, setup: Setup) -> Setup {
+    pub(crate) fn under(&self, setup: Setup) -> Setup {
         setup.variable("LD_PRELOAD", library()).variable("DISK_FAULTS", &self.rules())
     }
 
     /// Lets calls fail, as the lines say (`shim.c`).
-    pub(super) fn fail(&self, lines: &[&str]) {
+    pub(crate) fn fail(&self, lines: &[&str]) {
         let new = self.directory.path().join("new");
         std::fs::write(&new, lines.join("\n")).unwrap();
         std::fs::rename(new, self.rules()).unwrap();
     }
 
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.fail(&[]);
     }
 

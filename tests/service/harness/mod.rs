@@ -123,7 +123,12 @@ impl Tidegate {
 
     /// The anonymous memory of the process: what it allocated, without files that it maps.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.process.memory_bytes()
+        self.process.status_bytes("RssAnon:")
+    }
+
+    /// The most memory that the process ever had, files that it maps among it.
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        self.process.status_bytes("VmHWM:")
     }
 
     /// How often the threads that ask the index went to sleep: at least once a query.

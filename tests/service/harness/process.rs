@@ -94,9 +94,10 @@ impl Process {
         threads.map(|status| field(&status, "voluntary_ctxt_switches:").parse::<u64>().unwrap()).sum()
     }
 
-    pub(super) fn memory_bytes(&self) -> u64 {
+    /// A number of kB in the status of the process, in bytes.
+    pub(super) fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 }
