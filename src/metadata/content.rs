@@ -75,8 +75,8 @@ pub struct ContentUse {
 /// Keeps the list of stored content.
 #[async_trait]
 pub trait ContentIndex: Send + Sync {
-    /// Records that items are stored. An item that is known keeps its segment and `stored_at`; its
-    /// last use only moves forward, a known media type is never overwritten with `None`, and what
+    /// Records that items are stored. An item that is known keeps its `stored_at`, and its segment unless it is
+    /// recorded as protected; its last use only moves forward, a known media type is never overwritten with `None`, and what
     /// was ever recorded as a manifest stays one (a client may ask for a manifest as a blob).
     async fn record_content(&self, records: &[ContentRecord]) -> Result<()>;
 

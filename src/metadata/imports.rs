@@ -73,8 +73,7 @@ impl TagFate {
 /// Records imports.
 #[async_trait]
 pub trait ImportRecords: Send + Sync {
-    /// Records all of it, or nothing, and says what became of each tag, in order. Content comes into the
-    /// protected segment, known or not. Of listings that are known, later ones stay. A tag counts as known where
-    /// it was seen by any accept class, and the latest of these counts.
+    /// Records all of it, or nothing, and says what became of each tag, in order. Of listings that are known, later
+    /// ones stay. A tag counts as known where it was seen by any accept class, and the latest of these counts.
     async fn record_import(&self, import: &ImportRecord) -> Result<Vec<Vec<TagFate>>>;
 }

@@ -92,6 +92,9 @@ fn skopeo_reads(road: &Path, images: &[Image]) {
         Some(images[0].digest.as_str()),
         sum.split(' ').next().map(|hex| format!("sha256:{hex}")).as_deref()
     );
+    let mut skopeo = command(tools::path("skopeo"));
+    skopeo.args(["inspect", "--raw"]).arg(format!("oci-archive:{}:{name}", bundle.display()));
+    assert_eq!(run(&mut skopeo), fs::read(target.join("manifest.json")).expect("read the copied manifest"));
     // And from the directory that tar makes of it, where the layout is all that there is.
     let layout = road.join("layout");
     fs::create_dir(&layout).expect("create a directory");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{at, blob, digest, proof, pull, repository};
 use crate::metadata::{
-    ContentKind, ImportRecord, ImportedRepository, Listing, ListingKind, NodeIndex, ObservedTag,
-    RepositoryId, Segment, TagFate, TagObservation, TagRule,
+    ContentKind, ContentRecord, ImportRecord, ImportedRepository, Listing, ListingKind, NodeIndex,
+    ObservedTag, RepositoryId, Segment, TagFate, TagObservation, TagRule,
 };
 use crate::oci::{AcceptClass, MediaType};
 
@@ -32,7 +32,8 @@ pub(in crate::metadata) async fn an_import_is_recorded_whole_and_protected(index
         tags: vec![observed("image", 10)],
         listings: vec![page("first", 10)],
     };
-    let content = vec![blob("known", 5, 20), blob("new", 6, 20)];
+    let content = [blob("known", 5, 20), blob("new", 6, 20)];
+    let content = content.map(|record| ContentRecord { segment: Segment::Protected, ..record }).into();
     let import = ImportRecord { content, repositories: vec![imported], rule: TagRule::Later };
     assert_eq!(index.record_import(&import).await.unwrap(), [[TagFate::New]]);
     for text in ["known", "new"] {

@@ -160,7 +160,8 @@ pub(super) async fn upsert(connection: &mut SqliteConnection, record: &ContentRe
             media_type = coalesce(excluded.media_type, media_type),
             last_used_at = max(last_used_at, excluded.last_used_at),
             ordered_at = max(ordered_at, excluded.ordered_at),
-            verified_at = max(verified_at, excluded.verified_at)",
+            verified_at = max(verified_at, excluded.verified_at),
+            segment = CASE WHEN excluded.segment = ?9 THEN excluded.segment ELSE segment END",
     )
     .bind(record.digest.to_string())
     .bind(record.kind.as_str())
@@ -170,6 +171,7 @@ pub(super) async fn upsert(connection: &mut SqliteConnection, record: &ContentRe
     .bind(to_column(record.last_used_at.as_millis()))
     .bind(record.segment.as_str())
     .bind(ContentKind::Manifest.as_str())
+    .bind(Segment::Protected.as_str())
     .execute(connection)
     .await?;
     Ok(())

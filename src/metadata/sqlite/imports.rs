@@ -6,8 +6,8 @@ use sqlx::SqliteConnection;
 use super::rows::{read_parsed, read_timestamp, record_repository, to_column};
 use super::{SqliteIndex, content, proofs, tags};
 use crate::metadata::{
-    ImportRecord, ImportRecords, ImportedRepository, Listing, ListingKind, ObservedTag, Result, Segment,
-    TagFate, TagObservation, TagRule,
+    ImportRecord, ImportRecords, ImportedRepository, Listing, ListingKind, ObservedTag, Result, TagFate,
+    TagObservation, TagRule,
 };
 use crate::oci::Digest;
 use crate::runtime::Timestamp;
@@ -18,12 +18,6 @@ impl ImportRecords for SqliteIndex {
         let mut transaction = self.begin().await?;
         for record in &import.content {
             content::upsert(&mut transaction, record).await?;
-            // What was known keeps its segment otherwise.
-            sqlx::query("UPDATE content SET segment = ? WHERE digest = ?")
-                .bind(Segment::Protected.as_str())
-                .bind(record.digest.to_string())
-                .execute(&mut *transaction)
-                .await?;
         }
         let mut fates = Vec::with_capacity(import.repositories.len());
         for repository in &import.repositories {

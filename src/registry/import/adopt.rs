@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::audit::is_here;
 use super::learn::learn;
@@ -15,6 +16,9 @@ use crate::oci::Manifest;
 use crate::registry::Repository;
 use crate::registry::acquire::read_stored;
 use crate::registry::core::Core;
+
+/// How long who read the index may take to remember what it said.
+const SLOW_READERS: Duration = Duration::from_secs(2);
 
 /// A verified bundle on its way to be visible.
 pub(super) struct Adoption {
@@ -45,7 +49,7 @@ impl Adoption {
         let Staged { head, repositories, files, hold, .. } = staged;
         let fates = publish(&core, files, &record).await?;
         imported.images = tell_images(head.contents(), &repositories, &record, &fates);
-        core.memory.forget_all();
+        forget(&core);
         core.images.note_change();
         core.evictor.note_stored(imported.new_bytes);
         drop(hold);
@@ -66,6 +70,16 @@ impl Adoption {
         }
         Ok(())
     }
+}
+
+/// Has memory forget what the index said before; and once more, for who read before and was slow to remember.
+fn forget(core: &Arc<Core>) {
+    core.memory.forget_all();
+    let (core, shutdown) = (Arc::clone(core), core.tasks.shutdown_token().clone());
+    core.tasks.clone().spawn(async move {
+        let _done = shutdown.run_until_cancelled(tokio::time::sleep(SLOW_READERS)).await;
+        core.memory.forget_all();
+    });
 }
 
 /// Fails where something went that was here when the import began.
