@@ -1,5 +1,6 @@
 //! A disk that cannot take what comes: bytes still flow (design, the fill).
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -21,20 +22,11 @@ impl SmallDisk {
     }
 
     /// The same with options of the file system.
-    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
     pub(crate) fn mount_with(options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let options = format!("{options},mode=700");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &options, "tidegate-test"])
-            .arg(directory.path())
-            .output();
-        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
-            return Some(Self { directory });
-        }
-        assert!(std::env::var_os("CI").is_none(), "cannot mount a file system: {mounted:?}");
-        eprintln!("SKIPPED: a test of a full disk needs the right to mount a file system");
-        None
+        let arguments = ["-t", "tmpfs", "-o", &options, "tidegate-test"];
+        mount(arguments.map(OsStr::new), directory.path()).then(|| Self { directory })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -57,6 +49,18 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
     }
+}
+
+/// Mounts something there; if not, loudly so. Under CI it must be possible.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn mount<'a>(arguments: impl IntoIterator<Item = &'a OsStr>, place: &Path) -> bool {
+    let mounted = Command::new("mount").args(arguments).arg(place).output();
+    let is_mounted = mounted.as_ref().is_ok_and(|output| output.status.success());
+    assert!(is_mounted || std::env::var_os("CI").is_none(), "cannot mount a file system: {mounted:?}");
+    if !is_mounted {
+        eprintln!("SKIPPED: this test needs the right to mount a file system");
+    }
+    is_mounted
 }
 
 async fn on_disk(upstream: &Upstream, disk: &SmallDisk) -> Tidegate {

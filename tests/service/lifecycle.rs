@@ -112,7 +112,7 @@ async fn a_blob_file_that_was_removed_is_fetched_again() {
 }
 
 /// Holds every file of the content store against the digest that it is named by.
-fn verify_store(tidegate: &Tidegate) {
+pub(crate) fn verify_store(tidegate: &Tidegate) {
     for path in files_in(&tidegate.data().join("content")) {
         let name = path.file_name().unwrap().to_str().unwrap();
         let digest = Digest::of(Algorithm::Sha256, &std::fs::read(&path).unwrap());

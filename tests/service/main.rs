@@ -31,6 +31,7 @@ mod openapi;
 mod operations;
 mod outages;
 mod pins;
+mod power_cut;
 mod prefetch;
 mod protocol;
 mod ranges;

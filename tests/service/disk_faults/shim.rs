@@ -1,10 +1,9 @@
 //! A disk that fails on demand: a library that stands between the program and the C library.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::harness::Setup;
+use crate::harness::{Setup, compile};
 
 /// The faults of one server's disk. None at first.
 pub(crate) struct Shim {
@@ -43,19 +42,6 @@ impl Shim {
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let own = folder.join(format!("disk-faults-{}.so", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/service/disk_faults/shim.c");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&own, &source])
-            .arg("-ldl")
-            .output()
-            .expect("cc is needed: tests/run installs it");
-        assert!(compiled.status.success(), "{compiled:?}");
-        // Other test processes may compile it, too: each takes a whole one.
-        let library = folder.join("disk-faults.so");
-        std::fs::rename(own, &library).unwrap();
-        library
+        compile("disk_faults/shim.c", "disk-faults.so", &["-shared", "-fPIC", "-ldl"])
     })
 }

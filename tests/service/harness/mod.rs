@@ -1,5 +1,6 @@
 //! A running Tidegate: the real program, with its own directory, watched, and killed in the end.
 
+mod compiler;
 mod log;
 mod metrics;
 mod process;
@@ -14,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
+pub(crate) use compiler::compile;
 pub(crate) use metrics::Metrics;
 pub(crate) use setup::{Section, Setup};
 
