@@ -70,11 +70,14 @@ pub(super) async fn stat(
     policy::require(context, policy::Action::Pull)?;
     let request = Request::locate(core, repository, digest).await;
     if request.proof.is_some() {
+        let proven_bytes = request.proven_bytes();
+        // A file that the index does not know may be damaged: what the manifest states is the promise.
         let stored = open_whole(core, digest).await.ok().flatten();
+        let stored = stored.filter(|file| proven_bytes.is_none_or(|bytes| bytes == file.size_bytes()));
         // While offline, only what is here, or is just coming to the disk, can be promised.
         let is_to_be_had =
             || request.repository.upstream.link() == Link::Online || core.fills.find(digest).is_some();
-        let proven_bytes = request.proven_bytes().filter(|_| is_to_be_had());
+        let proven_bytes = proven_bytes.filter(|_| is_to_be_had());
         let size_bytes = stored.as_ref().map(BlobFile::size_bytes).or(proven_bytes);
         if let Some(size_bytes) = size_bytes {
             return Ok(BlobStat { size_bytes, served: request.served(CacheResult::Hit) });
