@@ -2,7 +2,7 @@
 //!
 //! A [`Worker`] runs its unit of work again and again, one at a time. After a failure, also a
 //! panic, it waits longer each time; nudges that come meanwhile are kept, not followed, so that a
-//! broken disk is not hammered. It ends at shutdown after the unit that runs: units that take long
+//! broken disk is not hammered. The wait is 9 s at most: a disk that works again is worked with again soon. It ends at shutdown after the unit that runs: units that take long
 //! watch the shutdown token themselves.
 
 mod status;
@@ -88,6 +88,7 @@ impl Worker {
 
     async fn run(self, tasks: Tasks, board: Board) {
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut failures = Failures::default();
         let mut rest = match self.first_run {
             FirstRun::AtOnce => Rest::None,
             FirstRun::AfterPeriod => Rest::UntilNudged(jittered(self.period)),
@@ -99,7 +100,7 @@ impl Worker {
                 () = tasks.shutdown_token().cancelled() => break,
                 () = rest.over(&self.nudge) => {}
             }
-            rest = if self.run_unit(&tasks, &board).await {
+            rest = if self.run_unit(&tasks, &board, &mut failures).await {
                 backoff.reset();
                 Rest::UntilNudged(jittered(self.period))
             } else {
@@ -111,7 +112,7 @@ impl Worker {
     }
 
     /// Runs one unit; `false` where it failed.
-    async fn run_unit(&self, tasks: &Tasks, board: &Board) -> bool {
+    async fn run_unit(&self, tasks: &Tasks, board: &Board, failures: &mut Failures) -> bool {
         // The unit that begins now answers every nudge up to now.
         self.nudge.notified().now_or_never();
         board.begin();
@@ -121,10 +122,13 @@ impl Worker {
             Ok(result) => result,
             Err(panic) => Err(panic.into()),
         };
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && let Some(unlogged) = failures.note()
+        {
             tracing::warn!(
                 worker.name = self.name,
                 error = &**error as &dyn std::error::Error,
+                unlogged,
                 "background task failed and will be tried again"
             );
         }
@@ -152,6 +156,25 @@ impl WorkerHandle {
     /// How the task is doing.
     pub fn status(&self) -> WorkerStatus {
         self.board.read()
+    }
+}
+
+/// The failures of a worker, of which one a minute is logged.
+#[derive(Debug, Default)]
+struct Failures {
+    logged_at: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Failures {
+    /// How many were not logged before this one, if it is to be.
+    fn note(&mut self) -> Option<u64> {
+        if self.logged_at.is_some_and(|at| at.elapsed() < QUIET) {
+            self.unlogged += 1;
+            return None;
+        }
+        self.logged_at = Some(Instant::now());
+        Some(std::mem::take(&mut self.unlogged))
     }
 }
 
@@ -190,4 +213,7 @@ fn jittered(period: Duration) -> Duration {
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The most that failures add to it.
-const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How long a worker says nothing after it logged a failure.
+const QUIET: Duration = Duration::from_mins(1);
