@@ -1,5 +1,6 @@
 //! A small HTTP client that hides nothing: no retries, no redirects, no decoding.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -127,7 +128,7 @@ impl Client {
         self.try_secure(stream).await.unwrap()
     }
 
-    async fn try_secure(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    async fn try_secure(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let name = rustls_pki_types::ServerName::IpAddress(self.address.ip().into());
         let config = Arc::clone(self.tls.as_ref().unwrap());
         tokio_rustls::TlsConnector::from(config).connect(name, stream).await
@@ -182,8 +183,8 @@ impl Call {
         self.try_open().await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
     }
 
-    /// Waits for the head of the answer, or for the connection to end without one.
-    pub(crate) async fn try_open(self) -> hyper::Result<Open> {
+    /// Waits for the head of the answer, or for the connection to fail or to end without one.
+    pub(crate) async fn try_open(self) -> io::Result<Open> {
         let client = self.client;
         let mut request = Request::builder().method(self.method).uri(if client.http2 {
             let scheme = if client.tls.is_some() { "https" } else { "http" };
@@ -198,13 +199,14 @@ impl Call {
         let request = request.body(Full::new(self.body)).unwrap();
         // Boxed, as every test holds one of these.
         let answer = Box::pin(async {
-            let stream = TcpStream::connect(client.address).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            if client.tls.is_some() {
+            let stream = TcpStream::connect(client.address).await?;
+            stream.set_nodelay(true)?;
+            let answer = if client.tls.is_some() {
                 client.send(client.secure(stream).await, request).await
             } else {
                 client.send(stream, request).await
-            }
+            };
+            answer.map_err(io::Error::other)
         });
         within_patience(&format!("the head of an answer to {}", self.path), answer).await
     }

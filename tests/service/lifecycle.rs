@@ -1,25 +1,15 @@
 //! Start, stop, crash, reload: what a server owes its data and its clients.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use tidegate::oci::{Algorithm, Digest};
-
 use crate::content::Image;
-use crate::harness::{Section, Setup, Tidegate, until};
+use crate::harness::{Section, Setup, Tidegate, files_in, until};
 use crate::upstream::{Authority, Gate, Kind, Upstream, any, blob, everything, serve};
 
 const MIB: usize = 1 << 20;
-
-/// All files under a directory.
-fn files_in(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    paths.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
-}
 
 #[tokio::test]
 async fn what_was_pulled_is_served_after_a_restart_without_asking_upstream() {
@@ -111,15 +101,6 @@ async fn a_blob_file_that_was_removed_is_fetched_again() {
     assert_eq!(upstream.count(&blob(&image.layers[0]).whole()), 2);
 }
 
-/// Holds every file of the content store against the digest that it is named by.
-pub(crate) fn verify_store(tidegate: &Tidegate) {
-    for path in files_in(&tidegate.data().join("content")) {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let digest = Digest::of(Algorithm::Sha256, &std::fs::read(&path).unwrap());
-        assert_eq!(digest.hex(), name, "{}", path.display());
-    }
-}
-
 /// Kills the server in the middle of a transfer that has come as far as `released`.
 async fn kill_in_mid_fill(tidegate: &mut Tidegate, upstream: &Upstream, image: &Image, released: u64) {
     let gate = Gate::closed();
@@ -158,7 +139,7 @@ async fn a_kill_in_mid_fill_leaves_nothing_partial() {
             tidegate.kill().await;
             let _ = running.await.unwrap();
         }
-        verify_store(&tidegate);
+        tidegate.verify_store();
         tidegate.start_again().await;
         assert!(tidegate.startup() < Duration::from_secs(1), "{:?}", tidegate.startup());
         tidegate.pull(&kept).await;
@@ -184,7 +165,7 @@ async fn one_hundred_kills_in_mid_fill_leave_nothing_partial() {
         if let Ok(answer) = running.await.unwrap() {
             assert!(answer.status == 200 && answer.body == layer.bytes, "round {round}");
         }
-        verify_store(&tidegate);
+        tidegate.verify_store();
         tidegate.start_again().await;
         assert!(tidegate.startup() < Duration::from_secs(1), "round {round}: {:?}", tidegate.startup());
         let answer = tidegate.fetch(&path).await;

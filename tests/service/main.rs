@@ -7,6 +7,8 @@ mod client;
 mod content;
 mod harness;
 mod upstream;
+#[path = "upstream/tests.rs"]
+mod upstream_tests;
 
 mod admin;
 mod blobs;

@@ -140,17 +140,6 @@ impl Node {
         assert!(metrics.sum("tidegate_disk_trouble", &[]) < 0.5, "{}", metrics.text());
         eprintln!("| {fault} | {outcome} | {:.1} s |", took.as_secs_f64());
     }
-
-    /// All files under the content directory have the digests of their names.
-    fn assert_content_is_whole(&self) {
-        for shard in std::fs::read_dir(self.tidegate.data().join("content/sha256")).unwrap() {
-            for file in std::fs::read_dir(shard.unwrap().path()).unwrap() {
-                let path = file.unwrap().path();
-                let digest = crate::content::sha256(&std::fs::read(&path).unwrap());
-                assert!(digest.ends_with(path.file_name().unwrap().to_str().unwrap()), "{}", path.display());
-            }
-        }
-    }
 }
 
 /// Runs a node whose calls fail as the lines say, and heals it.
@@ -163,7 +152,7 @@ async fn row(fault: &str, lines: &[String], cause: &str, crowd_transfers: usize)
     shim.heal();
     let outcome = if crowd_transfers == 1 { "served, one transfer a crowd" } else { "served" };
     node.recovers(fault, outcome).await;
-    node.assert_content_is_whole();
+    node.tidegate.verify_store();
 }
 
 #[tokio::test]
@@ -243,7 +232,7 @@ async fn a_rename_that_fails_keeps_nothing_and_costs_nobody_anything() {
     .await;
     shim.heal();
     node.recovers("EIO, rename", "served").await;
-    node.assert_content_is_whole();
+    node.tidegate.verify_store();
 }
 
 #[tokio::test]
@@ -270,7 +259,7 @@ async fn a_full_disk_is_told_and_used_again_within_seconds() {
     node.tells("full").await;
     disk.free();
     node.recovers("full file system", "served, one transfer a crowd").await;
-    node.assert_content_is_whole();
+    node.tidegate.verify_store();
 }
 
 /// Another user of the disk, who takes all files that can be made, and takes again what is evicted.
@@ -399,7 +388,7 @@ async fn descriptors_that_run_out_slow_the_node_down_and_nothing_else() {
 
     let node = Node::start(None, None).await;
     let id = node.tidegate.process_id();
-    let open = std::fs::read_dir(format!("/proc/{}/fd", id.as_raw_nonzero())).unwrap().count() as u64;
+    let open = node.tidegate.descriptors().len() as u64;
     let few = Rlimit { current: Some(open + 6), maximum: getrlimit(Resource::Nofile).maximum };
     let old = prlimit(Some(id), Resource::Nofile, few).unwrap();
     let mut idle = Vec::new();
@@ -426,7 +415,7 @@ async fn descriptors_that_run_out_slow_the_node_down_and_nothing_else() {
 }
 
 /// What the process has used of processors so far.
-fn processor_time(id: rustix::process::Pid) -> Duration {
+pub(crate) fn processor_time(id: rustix::process::Pid) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.as_raw_nonzero())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     // User and system time, in hundredths of a second on Linux.

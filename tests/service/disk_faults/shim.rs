@@ -41,7 +41,5 @@ impl Shim {
 /// The library, compiled once.
 fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        compile("disk_faults/shim.c", "disk-faults.so", &["-shared", "-fPIC", "-ldl"])
-    })
+    LIBRARY.get_or_init(|| compile("disk_faults/shim.c", "disk-faults.so", &["-shared", "-fPIC", "-ldl"]))
 }

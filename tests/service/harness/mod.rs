@@ -20,7 +20,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use setup::{Section, Setup};
 
 use crate::client::{Answer, Call, Client};
-use crate::content::{ALL_TYPES, Image};
+use crate::content::{ALL_TYPES, Image, sha256};
 use crate::upstream::Upstream;
 use process::Process;
 
@@ -118,6 +118,15 @@ impl Tidegate {
         self.data().join("content").join(algorithm).join(&hex[..2]).join(hex)
     }
 
+    /// Holds every file of the content store against the digest that it is named by.
+    pub(crate) fn verify_store(&self) {
+        for path in files_in(&self.data().join("content")) {
+            let digest = sha256(&std::fs::read(&path).unwrap());
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert_eq!(digest, format!("sha256:{name}"), "{}", path.display());
+        }
+    }
+
     /// Its own directory, with the configuration.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
@@ -131,6 +140,13 @@ impl Tidegate {
     /// The most memory that the process ever had, files that it maps among it.
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
         self.process.status_bytes("VmHWM:")
+    }
+
+    /// What the process has open: the paths of files, and words for connections.
+    pub(crate) fn descriptors(&self) -> Vec<PathBuf> {
+        let links = std::fs::read_dir(format!("/proc/{}/fd", self.process_id().as_raw_nonzero())).unwrap();
+        // One may be closed meanwhile.
+        links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok()).collect()
     }
 
     /// How often the threads that ask the index went to sleep: at least once a query.
@@ -213,6 +229,13 @@ pub(crate) fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String,
     let output = process::command(directory).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// All files under a directory.
+pub(crate) fn files_in(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.flat_map(|path| if path.is_dir() { files_in(&path) } else { vec![path] }).collect()
 }
 
 /// Asks again and again until there is an answer.

@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use crate::cache;
 use crate::content::{Content, Image};
 use crate::harness::{Section, Setup, Tidegate, until};
-use crate::lifecycle::verify_store;
 use crate::upstream::{Kind, Upstream, any, everything};
 use crate::warm;
 use disk::PowerDisk;
@@ -90,7 +89,7 @@ async fn after_a_power_cut_all_that_is_visible_is_whole_and_what_was_kept_is_the
         lose_power(&tidegate, &upstream, &disk, &images, wanted).await;
         tidegate.kill().await;
         disk.boot().await;
-        verify_store(&tidegate);
+        tidegate.verify_store();
         tidegate.start_again().await;
         upstream.forget_requests();
         for image in &kept {
@@ -101,7 +100,7 @@ async fn after_a_power_cut_all_that_is_visible_is_whole_and_what_was_kept_is_the
         for image in &images {
             tidegate.pull(image).await;
         }
-        verify_store(&tidegate);
+        tidegate.verify_store();
         assert!(tidegate.log_lines("index is damaged").is_empty(), "round {round}");
     }
 }

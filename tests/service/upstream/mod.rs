@@ -9,8 +9,6 @@ mod gate;
 mod model;
 mod raw;
 mod request;
-#[cfg(test)]
-mod tests;
 mod then;
 mod tls;
 

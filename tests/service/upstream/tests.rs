@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::*;
 use crate::client::Client;
 use crate::content::{ALL_TYPES, DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, artifact_about, index_of};
+use crate::upstream::*;
 
 fn client_of(upstream: &Upstream) -> Client {
-    Client::new(upstream.address)
+    Client::new(upstream.authority().parse().unwrap())
 }
 
 #[tokio::test]
@@ -218,9 +219,9 @@ async fn upstream_grants_checks_and_expires_tokens() {
 async fn upstream_stops_and_comes_back_on_the_same_port() {
     let upstream = Upstream::start().await;
     upstream.stop().await;
-    assert!(TcpStream::connect(upstream.address).await.is_err());
+    assert!(TcpStream::connect(upstream.authority()).await.is_err());
     let other = tokio::net::TcpSocket::new_v4().unwrap();
-    assert!(other.bind(upstream.address).is_err(), "nobody else gets the port");
+    assert!(other.bind(upstream.authority().parse().unwrap()).is_err(), "nobody else gets the port");
     upstream.restart().await;
     assert_eq!(client_of(&upstream).get("/v2/").send().await.status, 200);
 }
