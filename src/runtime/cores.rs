@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
@@ -64,12 +65,25 @@ impl Core {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, stop) = (runtime.handle().clone(), CancellationToken::new());
         let stopped = stop.clone();
-        let thread = thread::Builder::new()
-            .name(format!("connections-{number}"))
-            .spawn(move || runtime.block_on(stopped.cancelled()))?;
+        let thread = thread::Builder::new().name(format!("connections-{number}")).spawn(move || {
+            runtime.block_on(stopped.run_until_cancelled(keep_thread_at_hand()));
+        })?;
         Ok(Self { runtime: handle, load: Arc::default(), stop, thread: Some(thread) })
     }
 }
+
+/// Keeps one thread of this runtime at hand for what blocks. Where the system gives no more of them, such work waits for
+/// those that there are; it fails where there are none.
+async fn keep_thread_at_hand() {
+    loop {
+        // In a task of its own: it panics where it comes too late.
+        let _beat = Handle::current().spawn(async { tokio::task::spawn_blocking(|| {}).await }).await;
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// How often it is used; idle ones end after 10 s.
+const BEAT: Duration = Duration::from_secs(4);
 
 impl Drop for Core {
     fn drop(&mut self) {

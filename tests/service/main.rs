@@ -39,6 +39,7 @@ mod protocol;
 mod ranges;
 mod rights;
 mod routing;
+mod scarce_memory;
 mod throttling;
 mod tokens;
 mod warm;
