@@ -70,7 +70,7 @@ impl OpenBlob {
         let source = match &self.source {
             Source::Stored(Stored::Small(bytes)) => Reader::Small(bytes.clone()),
             Source::Stored(Stored::File(file)) => Reader::File(file.clone()),
-            Source::Filling(fill) => Reader::Fill(fill.progress()),
+            Source::Filling(fill) => Reader::of(fill),
             Source::Ranges => match self.pass_range(&range).await? {
                 Some(passing) => passing,
                 None => self.join_fill(&range).await?,
@@ -115,7 +115,7 @@ impl OpenBlob {
         let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
         match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
             Ok(progress) if fill.suits(&self.repository.id, self.size_bytes, &progress) => {
-                Ok(Reader::Fill(fill.progress()))
+                Ok(Reader::of(&fill))
             }
             Err(failure) if fill.repository == self.repository.id && !failure.leaves_upstream() => {
                 Err(failure.into_error(&self.digest))
@@ -177,9 +177,15 @@ impl StoredPart {
 enum Reader {
     Small(Bytes),
     File(BlobFile),
-    Fill(watch::Receiver<Progress>),
+    Fill(Arc<Fill>, watch::Receiver<Progress>),
     Passing(Box<Passing>),
     Direct(Box<Direct>),
+}
+
+impl Reader {
+    fn of(fill: &Arc<Fill>) -> Self {
+        Self::Fill(Arc::clone(fill), fill.progress())
+    }
 }
 
 /// Where the next bytes of a stream are.
@@ -260,7 +266,7 @@ impl BlobStream {
                 Next::Given(Some(Ok(bytes.slice(index(self.rest.start)..index(self.rest.end)))))
             }
             Reader::File(file) => Next::InFile(file.clone(), self.rest.end),
-            Reader::Fill(_) => self.next_of_fill().await,
+            Reader::Fill(..) => self.next_of_fill().await,
             Reader::Passing(passing) => Next::Given(passing.next().await),
             Reader::Direct(direct) => Next::Given(direct.next().await),
         }
@@ -268,7 +274,7 @@ impl BlobStream {
 
     async fn next_of_fill(&mut self) -> Next {
         loop {
-            let Reader::Fill(progress) = &mut self.source else {
+            let Reader::Fill(fill, progress) = &mut self.source else {
                 return Next::failed(RegistryError::Internal);
             };
             let step = step(&progress.borrow_and_update(), &self.rest);
@@ -281,15 +287,36 @@ impl BlobStream {
                     let file = progress.borrow().file.clone();
                     return Next::Given(self.leave_fill(file).await);
                 }
+                // What another repository's upstream does is not told as this one's.
+                Step::Fail(_) if fill.repository != self.origin.repository.id => {
+                    let file = progress.borrow().file.clone();
+                    if !self.begin_own_fill() {
+                        return Next::Given(self.leave_fill(file).await);
+                    }
+                }
                 Step::Fail(failure) => return Next::failed(failure.into_error(&self.origin.digest)),
             }
         }
     }
 
+    /// Reads from a fill of this repository instead, where nothing was given yet that it would have to agree with.
+    fn begin_own_fill(&mut self) -> bool {
+        let Origin { core, repository, digest, size_bytes } = &*self.origin;
+        if self.rest.start > 0 {
+            return false;
+        }
+        let (fill, _started) = Fills::join_or_start(core, repository, digest, *size_bytes);
+        let is_own = fill.repository == repository.id;
+        if is_own {
+            self.source = Reader::of(&fill);
+        }
+        is_own
+    }
+
     /// Goes on without a file that cannot be read.
     async fn leave_file(&mut self) -> Option<Result<Bytes, RegistryError>> {
         match self.source {
-            Reader::Fill(_) => self.leave_fill(None).await,
+            Reader::Fill(..) => self.leave_fill(None).await,
             _ => self.go_on_directly(None, self.origin.size_bytes).await,
         }
     }
@@ -297,7 +324,7 @@ impl BlobStream {
     /// Goes on without the disk, from where this reader stands; what it was given before is hashed from
     /// `file`, where that can be read.
     async fn leave_fill(&mut self, file: Option<BlobFile>) -> Option<Result<Bytes, RegistryError>> {
-        let Reader::Fill(progress) = &self.source else { return Some(Err(RegistryError::Internal)) };
+        let Reader::Fill(_, progress) = &self.source else { return Some(Err(RegistryError::Internal)) };
         let (written_bytes, size_bytes) = {
             let progress = progress.borrow();
             (progress.written_bytes, progress.size_bytes)

@@ -1,9 +1,9 @@
 //! Runs background tasks: each with a period and a nudge, jitter, back-off and a visible status.
 //!
 //! A [`Worker`] runs its unit of work again and again, one at a time. After a failure, also a
-//! panic, it waits longer each time; nudges that come meanwhile are kept, not followed, so that a
-//! broken disk is not hammered. The wait is 9 s at most: a disk that works again is worked with again soon. It ends at shutdown after the unit that runs: units that take long
-//! watch the shutdown token themselves.
+//! panic, it waits longer each time, up to 9 s; nudges that come meanwhile are kept, not followed,
+//! so that a broken disk is not hammered, but soon used again when it works. It ends at shutdown
+//! after the unit that runs: units that take long watch the shutdown token themselves.
 
 mod status;
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::content::gzip_stored;
+use crate::content::{Content, Image, gzip_stored};
 use crate::harness::{Section, Setup, Tidegate, eventually, within_patience};
 use crate::upstream::{
-    Access, Bearer, Kind, RawServer, Then, Upstream, any, blob, everything, hang_up, manifest, redirect,
-    serve, status, web_page,
+    Access, Bearer, Gate, Kind, RawServer, Then, Upstream, any, blob, everything, hang_up, manifest,
+    redirect, serve, status, web_page,
 };
 
 async fn expecting_trouble(upstream: &Upstream) -> Tidegate {
@@ -369,4 +369,42 @@ async fn a_broken_first_endpoint_costs_nothing_where_there_is_a_second() {
     let section = Section::hub(&first).endpoint(&second).timeouts("1s", "1s", "1s");
     let tidegate = Setup::new().upstream(section).with_warnings().start().await;
     tidegate.pull(&image).await;
+}
+
+#[tokio::test]
+async fn who_joined_the_fill_of_another_upstream_that_fails_is_served_by_their_own() {
+    for (size_bytes, given_bytes) in [(1000, 0), (4 << 20, 1 << 20)] {
+        let (broken, well) = (Upstream::start().await, Upstream::start().await);
+        let shared = Content::blob(7, size_bytes);
+        let image = Image::of_layers("team/app", "1", vec![shared.clone()]);
+        let setup = Setup::new().upstream(Section::hub(&broken)).upstream(Section::new("well.test", &well));
+        let tidegate = setup.with_warnings().start().await;
+        let path_at_well = |path: &str| format!("/v2/well.test{}", &path[3..]);
+        for (upstream, path) in [(&broken, image.tag_path()), (&well, path_at_well(&image.tag_path()))] {
+            upstream.add_image(&image);
+            assert_eq!(tidegate.manifest(&path).await.status, 200);
+        }
+        let gate = Gate::closed();
+        let last = size_bytes as u64 - 1;
+        broken.rule(blob(&shared), serve().hold_body(&gate).flip_at(last));
+        let path = image.layer_path(0);
+        let mut own = tidegate.get(&path).open().await;
+        let joined = path_at_well(&path);
+        let mut joined: Vec<_> =
+            futures_util::future::join_all((0..5).map(|_| tidegate.get(&joined).open())).await;
+        gate.release_to(size_bytes as u64 / 2);
+        let mut read = Vec::new();
+        for open in &mut joined {
+            assert_eq!(open.cache_status(), "tidegate; fwd=uri-miss; collapsed");
+            read.push(open.read_at_least(given_bytes).await.len());
+        }
+        gate.open();
+        assert!(!own.equals(&shared.bytes).await, "its own upstream sent a wrong byte");
+        let whole = joined.iter_mut().zip(read).map(|(open, read)| open.equals(&shared.bytes[read..]));
+        let whole = futures_util::future::join_all(whole).await;
+        assert_eq!(whole, [true; 5], "{size_bytes} bytes");
+        if given_bytes == 0 {
+            assert_eq!(well.count(&blob(&shared)), 1, "one transfer for all of them");
+        }
+    }
 }

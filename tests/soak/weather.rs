@@ -63,7 +63,7 @@ impl Weather {
         match self.rng.u8(..20) {
             0..8 => self.change_upstream().await,
             8..11 => self.change_disk(node),
-            11 | 12 if !self.disk_fails => node.damage_files(&mut self.rng),
+            11 | 12 => node.damage_files(&mut self.rng),
             13 => {
                 let host = &self.world.hosts[self.rng.usize(..self.world.hosts.len())];
                 let tag = host.move_tag(&mut self.rng);
@@ -107,7 +107,7 @@ impl Weather {
         }
     }
 
-    fn change_disk(&mut self, node: &mut Node) {
+    fn change_disk(&mut self, node: &Node) {
         self.disk_fails = !self.disk_fails;
         let lines = if self.disk_fails { disk_fault(&mut self.rng) } else { Vec::new() };
         node.fail_disk(&lines);

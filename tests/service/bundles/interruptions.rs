@@ -4,9 +4,9 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use super::{Sites, assert_done, assert_refused, one_image, run, text, walk};
+use super::{Sites, assert_done, assert_refused, one_image, run, text};
 use crate::disk_faults::shim::Shim;
-use crate::harness::{Tidegate, until};
+use crate::harness::{Tidegate, files_in, until};
 
 /// Sends the beginning of a bundle, and leaves the connection open: the server has what came, and waits.
 pub(super) async fn begin_import(node: &Tidegate, whole: &[u8], length: usize) -> TcpStream {
@@ -17,7 +17,7 @@ pub(super) async fn begin_import(node: &Tidegate, whole: &[u8], length: usize) -
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&whole[..length]).await.unwrap();
     let incoming = node.data().join("incoming");
-    until("content to come", async || !walk(&incoming).is_empty()).await;
+    until("content to come", async || !files_in(&incoming).is_empty()).await;
     stream
 }
 
@@ -36,7 +36,7 @@ async fn import_that_is_killed_leaves_nothing_and_can_be_done_again() {
     // Who only hangs up leaves nothing either, and nobody waits for a turn that is not over.
     drop(begin_import(&sites.far, &whole, whole.len() - 600).await);
     let incoming = sites.far.data().join("incoming");
-    until("it to be removed", async || walk(&incoming).is_empty()).await;
+    until("it to be removed", async || files_in(&incoming).is_empty()).await;
     sites.assert_nothing_visible(&image).await;
     assert_done(&sites.import(&["whole.tar"]).await);
     sites.far.pull(&image).await;
@@ -76,7 +76,7 @@ async fn import_that_is_killed_while_it_becomes_visible_can_be_done_again() {
         let road = sites.road.path().to_owned();
         let import = tokio::spawn(async move { run(&road, &server, &["import", "whole.tar"]).await });
         let content = sites.far.data().join("content");
-        until("content to be in place", async || walk(&content).len() == files).await;
+        until("content to be in place", async || files_in(&content).len() == files).await;
         sites.far.kill().await;
         assert_eq!(import.await.unwrap().status.code(), Some(1));
         shim.heal();

@@ -13,7 +13,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::content::{Content, Image, OCI_INDEX, OCI_MANIFEST, artifact_about, index_of};
-use crate::harness::{Section, Setup, Tidegate, until};
+use crate::harness::{Section, Setup, Tidegate, files_in, until};
 use crate::upstream::{Gate, Kind, Upstream, any, blob, serve, status};
 
 /// Runs a command in a directory of its own.
@@ -35,7 +35,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[track_caller]
-fn assert_done(output: &Output) {
+pub(crate) fn assert_done(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
@@ -100,16 +100,9 @@ impl Sites {
         assert_eq!(images["images"], json!([]));
         assert_eq!(self.far.fetch("/v2/_catalog").await.json(), json!({ "repositories": [] }));
         let content = self.far.data().join("content");
-        let files = walk(&content);
+        let files = files_in(&content);
         assert!(files.is_empty(), "{files:?}");
     }
-}
-
-/// All files below a directory.
-fn walk(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// An index of two platforms that has a signature by referrer, one of a platform, and one by cosign's tag.

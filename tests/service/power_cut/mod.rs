@@ -2,11 +2,14 @@
 
 mod disk;
 
+use std::path::Path;
+
 use futures_util::future::join_all;
 
+use crate::bundles::{assert_done, run};
 use crate::cache;
 use crate::content::{Content, Image};
-use crate::harness::{Section, Setup, Tidegate, until};
+use crate::harness::{Section, Setup, Tidegate, files_in, until};
 use crate::upstream::{Kind, Upstream, any, everything};
 use crate::warm;
 use disk::PowerDisk;
@@ -102,5 +105,78 @@ async fn after_a_power_cut_all_that_is_visible_is_whole_and_what_was_kept_is_the
         }
         tidegate.verify_store();
         assert!(tidegate.log_lines("index is damaged").is_empty(), "round {round}");
+    }
+}
+
+/// Imports a bundle, and cuts the power when so many of its bytes are on the way, or so many of its files in place.
+/// Whether the import said that it is done.
+async fn lose_power_in_an_import(
+    tidegate: &Tidegate,
+    disk: &PowerDisk,
+    road: &Path,
+    wanted_bytes: u64,
+    wanted_files: usize,
+) -> bool {
+    let content = tidegate.data().join("content");
+    let before = files_in(&content).len();
+    let server = tidegate.admin_url();
+    let import = run(road, &server, &["import", "whole.tar"]);
+    let (output, ()) = tokio::join!(import, async {
+        until("the import to come so far", async || {
+            let incoming = files_in(&tidegate.data().join("incoming"));
+            let came: u64 = incoming.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum();
+            let placed = files_in(&content).len() - before;
+            // What is in place has left the other directory.
+            placed >= wanted_files.max(1) || (wanted_files == 0 && came >= wanted_bytes)
+        })
+        .await;
+        disk.cut_power();
+    });
+    output.status.success()
+}
+
+#[tokio::test]
+async fn after_a_power_cut_an_import_is_visible_as_a_whole_or_not_at_all() {
+    let Some(disk) = PowerDisk::mount(256 * MIB as u64) else { return };
+    let seed = Seed::new();
+    let mut places = fastrand::Rng::with_seed(seed.0);
+    let upstream = Upstream::start().await;
+    let near = Tidegate::start(&upstream).await;
+    let road = tempfile::tempdir().unwrap();
+    let section = Section::of_url("hub.test", "https://hub.invalid").default_upstream();
+    let setup = Setup::new().upstream(section.raw_value("library_prefix", "true")).site("offline = true");
+    let setup = setup.data(&disk.path().join("data")).with_warnings();
+    let setup = setup.with_log("disk cannot keep content").with_log("index failed");
+    let mut far = setup.start().await;
+    let mut kept = Vec::new();
+    for round in 0..ROUNDS {
+        let name = format!("app:{round}");
+        let image = upstream.make_image("library/app", &round.to_string(), &[3 * MIB, 300 * KIB, 40 * KIB]);
+        assert_done(&run(road.path(), &near.admin_url(), &["export", "--output", "whole.tar", &name]).await);
+        // Half of them while it comes, half while it becomes visible: three layers, configuration, manifest.
+        let wanted_files = if round % 2 == 0 { 0 } else { places.usize(1..=5) };
+        let wanted_bytes = places.u64(1..3 * MIB as u64);
+        let is_done = lose_power_in_an_import(&far, &disk, road.path(), wanted_bytes, wanted_files).await;
+        far.kill().await;
+        disk.boot().await;
+        far.verify_store();
+        far.start_again().await;
+        let answer = far.manifest(&image.tag_path()).await;
+        let is_visible = answer.status == 200;
+        if is_done && !is_visible {
+            let files = files_in(&far.data());
+            let again = far.manifest(&image.tag_path()).await;
+            panic!("round {round}: it said that it was done; {answer:?}, {again:?}, {files:?}");
+        }
+        if is_visible {
+            far.pull(&image).await;
+        }
+        assert_done(&run(road.path(), &far.admin_url(), &["import", "whole.tar"]).await);
+        kept.push(image);
+        for image in &kept {
+            far.pull(image).await;
+        }
+        far.verify_store();
+        std::fs::remove_file(road.path().join("whole.tar")).unwrap();
     }
 }
