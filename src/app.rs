@@ -146,7 +146,6 @@ impl App {
         if index.start() == Start::Anew {
             registry.note_index_replaced();
         }
-        spawn_integrity_workers(&tasks, &registry, &clock);
         spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
@@ -161,6 +160,8 @@ impl App {
             advice: advice(&registry),
         };
         let server = Server::bind(&config.server, services).context("listen")?;
+        // What reads much at once does not compete with the start.
+        spawn_integrity_workers(&tasks, &registry, &clock);
         let (certificates, access) = (server.certificate_reload(), server.admin_access());
         Ok(Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores })
     }

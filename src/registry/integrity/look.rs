@@ -17,6 +17,9 @@ const MOST_LOOKS: usize = 4;
 /// parts take long.
 const REST: u32 = 3;
 
+/// How many files of one run that cannot be read are taken for damage of each: more, and it is the disk.
+pub(super) const MOST_UNREADABLE: usize = 64;
+
 /// How often it is looked whether a troubled disk works again.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 

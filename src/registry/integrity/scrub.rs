@@ -5,14 +5,15 @@
 //! not read again at once.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::damage::FoundBy;
-use super::look::{self, Gait, Item, Settled};
+use super::damage::{Damage, FoundBy};
+use super::look::{self, Gait, Item, MOST_UNREADABLE, Settled};
 use super::{Integrity, heal};
 use crate::blobs::BlobError;
 use crate::config::ScrubConfig;
@@ -98,6 +99,8 @@ struct Scrub<'a> {
     recorded_at: Instant,
     /// What cannot be verified in this run: it changes, is being removed, or the disk does not give it.
     skipped: HashSet<Digest>,
+    /// How many files were taken out of service because they cannot be read.
+    unreadable: usize,
     last_error: Option<BlobError>,
 }
 
@@ -113,6 +116,7 @@ impl<'a> Scrub<'a> {
             verified: Vec::new(),
             recorded_at: Instant::now(),
             skipped: HashSet::new(),
+            unreadable: 0,
             last_error: None,
         }
     }
@@ -125,6 +129,11 @@ impl<'a> Scrub<'a> {
             }
             for record in due {
                 self.look_at(record).await?;
+                if self.unreadable >= MOST_UNREADABLE {
+                    // A whole disk that fails must not empty the cache: what is still there is tried another time.
+                    self.record().await?;
+                    return Err(BlobError::from_io("read content anew", io::ErrorKind::Other.into()).into());
+                }
             }
             self.record().await?;
         }
@@ -144,7 +153,8 @@ impl<'a> Scrub<'a> {
         let gait = Gait::Background;
         match look::examine(self.core, &Item::of(&record), &gait, FoundBy::Scrub, |_| {}).await {
             Ok(Settled::Sound) => self.verified.push(digest),
-            Ok(Settled::Damaged(_)) => {
+            Ok(Settled::Damaged(damage)) => {
+                self.unreadable += usize::from(damage == Damage::Unreadable);
                 // Its row may still be there, where the disk did not let its file go.
                 self.skipped.insert(digest);
                 heal::later(self.core, record).await;

@@ -1,5 +1,6 @@
 //! Use case: an administrator has content compared with its digests, at once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::damage::{Damage, FoundBy};
 use super::heal::{self, Healed};
 use super::index::{self, IndexFound};
-use super::look::{self, Gait, Item, Settled};
+use super::look::{self, Gait, Item, MOST_UNREADABLE, Settled};
 use crate::auth::{RequestContext, policy};
 use crate::metadata::{ContentKind, ContentRecord, HoldingFilter, RepositoryId};
 use crate::oci::Digest;
@@ -152,6 +153,8 @@ pub(super) struct Verification {
     order: VerifyOrder,
     filter: HoldingFilter,
     cancel: CancellationToken,
+    /// How many files were taken out of service because they cannot be read.
+    unreadable: AtomicUsize,
     status: Mutex<VerifyStatus>,
 }
 
@@ -194,6 +197,7 @@ pub(super) async fn start(
         order,
         filter,
         cancel: CancellationToken::new(),
+        unreadable: AtomicUsize::new(0),
         status: Mutex::new(status),
     });
     {
@@ -323,6 +327,11 @@ async fn list(core: &Core, filter: &HoldingFilter) -> Result<Vec<ContentRecord>,
 }
 
 async fn look_at(core: &Arc<Core>, verification: &Verification, target: ContentRecord, gait: &Gait) {
+    if verification.unreadable.load(Ordering::Relaxed) >= MOST_UNREADABLE {
+        // A whole disk that fails must not empty the cache.
+        return verification
+            .note_unchecked(&target, "too many files cannot be read: see to the disk".to_owned());
+    }
     let saw = |bytes| verification.lock().checked_bytes += bytes;
     let settled = look::examine(core, &Item::of(&target), gait, FoundBy::Verify, saw).await;
     match settled {
@@ -331,7 +340,11 @@ async fn look_at(core: &Arc<Core>, verification: &Verification, target: ContentR
             core.or_nothing(recorded);
         }
         Ok(Settled::Gone) => {}
-        Ok(Settled::Damaged(damage)) => heal_and_tell(core, verification, target, damage).await,
+        Ok(Settled::Damaged(damage)) => {
+            let is_unreadable = usize::from(damage == Damage::Unreadable);
+            verification.unreadable.fetch_add(is_unreadable, Ordering::Relaxed);
+            heal_and_tell(core, verification, target, damage).await;
+        }
         Ok(Settled::Restless) => {
             verification.note_unchecked(&target, "it changed whenever it was looked at".to_owned());
         }
