@@ -134,7 +134,7 @@ pub enum ExportError {
 /// Opens content; see [`super::Registry::open_export`].
 pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<ExportBody, RegistryError> {
     next::fetch_ahead(core, content);
-    let repository = find_repository(core, content, content.kind, &content.digest).await?;
+    let repository = find_repository(core, content).await?;
     let context = RequestContext::system();
     let (source, size_bytes) = match content.kind {
         ItemKind::Manifest => {
@@ -150,29 +150,38 @@ pub(super) async fn open(core: &Arc<Core>, content: &ExportedContent) -> Result<
     Ok(ExportBody { source, size_bytes, given_bytes: core.metrics.bundles.export_bytes() })
 }
 
-/// The repository that has shown to have it; else, the first.
-async fn find_repository(
-    core: &Core,
-    content: &ExportedContent,
-    kind: ItemKind,
-    digest: &Digest,
-) -> Result<Repository, RegistryError> {
-    let names = core.names.load_full();
-    let kind = match kind {
+/// The repository that has shown to have it; else, the first that is of an upstream here.
+async fn find_repository(core: &Core, content: &ExportedContent) -> Result<Repository, RegistryError> {
+    let kind = match content.kind {
         ItemKind::Manifest => ContentKind::Manifest,
         ItemKind::Blob => ContentKind::Blob,
     };
-    let mut first = Err(RegistryError::NameInvalid("no repository is named".to_owned()));
-    for name in &content.repositories {
-        let resolved = names.resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] });
-        if let Ok(repository) = &resolved
+    if let Some(repository) = find_proven(core, &content.repositories, kind, &content.digest).await {
+        return Ok(repository);
+    }
+    let mut known = content.repositories.iter().map(|name| resolve(core, name));
+    let none =
+        || Err(RegistryError::NameInvalid("none of the repositories is of an upstream here".to_owned()));
+    known.find(Result::is_ok).unwrap_or_else(none)
+}
+
+/// The repository that has shown to have some content.
+async fn find_proven(
+    core: &Core,
+    repositories: &[String],
+    kind: ContentKind,
+    digest: &Digest,
+) -> Option<Repository> {
+    for name in repositories {
+        if let Ok(repository) = resolve(core, name)
             && core.find_proof(&repository.id, kind, digest).await.is_some()
         {
-            return resolved;
-        }
-        if first.is_err() {
-            first = resolved;
+            return Some(repository);
         }
     }
-    first
+    None
+}
+
+fn resolve(core: &Core, name: &str) -> Result<Repository, RegistryError> {
+    core.names.load().resolve(&Spelling { ns: None, prefix: None, name, own_hosts: &[] })
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt as _;
 
-use super::{ExportedContent, find_repository};
-use crate::bundle::ItemKind;
+use super::{ExportedContent, find_proven};
+use crate::metadata::ContentKind;
 use crate::oci::{Descriptor, Digest, MediaType};
 use crate::registry::ahead::{self, Reason};
 use crate::registry::core::Core;
@@ -47,11 +47,9 @@ impl InHand {
         if is_here || size_bytes > self.core.evictor.budget_bytes() {
             return;
         }
-        // Of a repository that has not shown to have it, it comes when it is asked for.
-        let Some(repository) = find_repository(&self.core, content, ItemKind::Blob, &digest).await.ok()
-        else {
-            return;
-        };
+        // What no repository has shown to have comes when it is asked for.
+        let proven = find_proven(&self.core, &content.repositories, ContentKind::Blob, &digest).await;
+        let Some(repository) = proven else { return };
         let media_type = MediaType::OCTET_STREAM;
         let blob = Descriptor { media_type, digest, size_bytes: Some(size_bytes), platform: None };
         let fetched = ahead::fetch(&self.core, &repository, &blob, Reason::Export, None, |_| {}).await;

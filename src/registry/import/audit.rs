@@ -1,13 +1,12 @@
 //! Content that a bundle relies on and that is stored already: whether it is what its name says.
 
+use std::sync::Arc;
+
 use super::ImportError;
 use crate::bundle::{Contents, Item};
-use crate::oci::Hasher;
+use crate::registry::FoundBy;
 use crate::registry::core::Core;
-use crate::registry::{Damage, FoundBy};
-
-/// How much is read and hashed at once, in bytes.
-const PART: u64 = 1024 * 1024;
+use crate::registry::integrity::is_whole;
 
 /// How many missing parts of a base are told by their names.
 const TOLD_PARTS: usize = 3;
@@ -40,7 +39,7 @@ pub(super) async fn require_base(core: &Core, contents: &Contents) -> Result<(),
 }
 
 /// Fails where content that is left to the base is here, and is not what its name says.
-pub(super) async fn require_sound_base(core: &Core, contents: &Contents) -> Result<(), ImportError> {
+pub(super) async fn require_sound_base(core: &Arc<Core>, contents: &Contents) -> Result<(), ImportError> {
     let Some(base) = &contents.base else { return Ok(()) };
     for item in &contents.from_base {
         if !is_sound(core, item).await? {
@@ -54,27 +53,7 @@ pub(super) async fn require_sound_base(core: &Core, contents: &Contents) -> Resu
     Ok(())
 }
 
-/// Whether a stored item has its digest. One that has another is removed.
-pub(super) async fn is_sound(core: &Core, item: &Item) -> Result<bool, ImportError> {
-    let Some(file) = core.blobs.open(&item.digest).await? else { return Ok(false) };
-    if file.size_bytes() != item.size_bytes {
-        return Ok(false);
-    }
-    let (mut hasher, mut position) = (Hasher::new(item.digest.algorithm()), 0);
-    while position < item.size_bytes {
-        let length = PART.min(item.size_bytes - position);
-        let part = file.read_exact_at(position, usize::try_from(length).unwrap_or(0)).await?;
-        position += length;
-        let work = move || {
-            hasher.update(&part);
-            hasher
-        };
-        let hashed = core.tasks.spawn_blocking(work).await;
-        hasher = hashed.map_err(|_panic| ImportError::Internal)?;
-    }
-    if hasher.finish() == item.digest {
-        return Ok(true);
-    }
-    core.condemn(&item.digest, Damage::Altered, FoundBy::Import, Some(&file)).await;
-    Ok(false)
+/// Whether a stored item has its digest. One that has another is taken out of service.
+pub(super) async fn is_sound(core: &Arc<Core>, item: &Item) -> Result<bool, ImportError> {
+    Ok(is_whole(core, &item.digest, item.size_bytes, FoundBy::Import).await?)
 }

@@ -52,7 +52,7 @@ pub(super) struct Views {
 
 /// A bundle that is being read.
 struct Staging<'a> {
-    core: &'a Core,
+    core: &'a Arc<Core>,
     staged: Staged,
     room: DiskRoom<'a>,
     /// The item that is being read.
@@ -74,7 +74,11 @@ enum Sink {
 
 /// Reads all of a bundle; one of each list of keys that is not empty has to have signed it. Dropped at an await point,
 /// or after an error, nothing of it stays.
-pub(super) async fn stage<S>(core: &Core, keys: [&[PublicKey]; 2], source: S) -> Result<Staged, ImportError>
+pub(super) async fn stage<S>(
+    core: &Arc<Core>,
+    keys: [&[PublicKey]; 2],
+    source: S,
+) -> Result<Staged, ImportError>
 where
     S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin,
 {
@@ -91,7 +95,7 @@ where
 
 impl<'a> Staging<'a> {
     /// Refuses what can be refused before any content has come.
-    async fn begin(core: &'a Core, head: Arc<Head>) -> Result<Self, ImportError> {
+    async fn begin(core: &'a Arc<Core>, head: Arc<Head>) -> Result<Self, ImportError> {
         let contents = head.contents();
         let repositories = resolve(core, contents)?;
         let manifests = items_of(contents).filter(|item| item.kind == ItemKind::Manifest);

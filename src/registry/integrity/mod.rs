@@ -35,6 +35,7 @@ use self::verify::Verification;
 use super::core::Core;
 use super::{Registry, RegistryError, UpkeepError};
 use crate::auth::RequestContext;
+use crate::blobs::BlobError;
 use crate::config::ScrubConfig;
 use crate::oci::Digest;
 
@@ -174,6 +175,20 @@ pub(super) async fn is_sound(core: &Arc<Core>, digest: &Digest) -> bool {
     let item = Item { digest: *digest, size_bytes: None };
     let looked = look::examine(core, &item, &Gait::Full, FoundBy::Pull, |_| {}).await;
     matches!(looked, Ok(look::Settled::Sound))
+}
+
+/// Whether stored content has this size and its digest; hashes all of it. What has not is taken out of service.
+///
+/// Fails where the disk says nothing about the content.
+pub(super) async fn is_whole(
+    core: &Arc<Core>,
+    digest: &Digest,
+    size_bytes: u64,
+    found_by: FoundBy,
+) -> Result<bool, BlobError> {
+    let item = Item { digest: *digest, size_bytes: Some(size_bytes) };
+    let settled = look::examine(core, &item, &Gait::Full, found_by, |_| {}).await?;
+    Ok(settled == look::Settled::Sound)
 }
 
 impl From<RegistryError> for VerifyError {
