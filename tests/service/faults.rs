@@ -395,7 +395,7 @@ async fn who_joined_the_fill_of_another_upstream_that_fails_is_served_by_their_o
         gate.release_to(size_bytes as u64 / 2);
         let mut read = Vec::new();
         for open in &mut joined {
-            assert_eq!(open.cache_status(), "tidegate; fwd=uri-miss; collapsed");
+            assert_eq!(open.headers["cache-status"], "tidegate; fwd=uri-miss; collapsed");
             read.push(open.read_at_least(given_bytes).await.len());
         }
         gate.open();
