@@ -57,6 +57,12 @@ pub(super) fn is_damage(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(11 | 26))
 }
 
+/// Whether the database says that it was opened for reading only.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    // SQLITE_READONLY is 8.
+    primary_code(error) == Some(8)
+}
+
 /// The primary result code of `SQLite`: extended codes keep it in the low byte.
 fn primary_code(error: &sqlx::Error) -> Option<u32> {
     let sqlx::Error::Database(database) = error else { return None };

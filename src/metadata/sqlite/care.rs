@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{Home, SqliteIndex, aside, migrate, open_file, options, pool_options};
 use crate::metadata::{IndexCare, MetadataError, Result};
@@ -43,6 +44,7 @@ impl IndexCare for SqliteIndex {
 
     async fn begin_anew(&self) -> Result<PathBuf> {
         let Some(home) = &self.home else { return self.begin_anew_in_memory().await };
+        let mut replaced_at = home.replaced_at.lock().await;
         // Nothing may have it open when it is renamed: the last connection to close would take the log of the
         // new one for its own.
         self.close().await;
@@ -51,6 +53,7 @@ impl IndexCare for SqliteIndex {
         home.note_file().await?;
         self.readers.replace(readers);
         self.writer.replace(writer);
+        *replaced_at = Some(Instant::now());
         Ok(kept)
     }
 }

@@ -25,9 +25,9 @@ impl Connections {
         Self { pool: Arc::new(ArcSwap::from_pointee(pool)), doubt: Arc::clone(doubt) }
     }
 
-    /// Uses another pool from now on.
-    pub(super) fn replace(&self, pool: SqlitePool) {
-        self.pool.store(Arc::new(pool));
+    /// Uses another pool from now on; gives the one of before.
+    pub(super) fn replace(&self, pool: SqlitePool) -> Arc<SqlitePool> {
+        self.pool.swap(Arc::new(pool))
     }
 
     pub(super) fn pool(&self) -> Arc<SqlitePool> {

@@ -6,7 +6,7 @@ use sqlx::SqliteConnection;
 use super::SqliteIndex;
 use super::rows::{read_content, read_number, read_segment, read_timestamp, to_column};
 use crate::metadata::{
-    ContentIndex, ContentKind, ContentRecord, ContentUse, MetadataError, Result, SECOND_USE_AFTER, Segment,
+    ContentIndex, ContentKind, ContentRecord, ContentUse, Result, SECOND_USE_AFTER, Segment,
 };
 use crate::oci::Digest;
 use crate::runtime::Timestamp;
@@ -136,14 +136,14 @@ impl ContentIndex for SqliteIndex {
     }
 
     async fn record_rebuilt(&self, at: Timestamp) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO rebuild (id, rebuilt_at) VALUES (1, ?)
+        self.write(
+            sqlx::query(
+                "INSERT INTO rebuild (id, rebuilt_at) VALUES (1, ?)
              ON CONFLICT (id) DO UPDATE SET rebuilt_at = excluded.rebuilt_at",
+            )
+            .bind(to_column(at.as_millis())),
         )
-        .bind(to_column(at.as_millis()))
-        .execute(&self.writer)
-        .await
-        .map_err(MetadataError::from)?;
+        .await?;
         Ok(())
     }
 }

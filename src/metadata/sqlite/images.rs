@@ -84,12 +84,11 @@ impl ImageRecords for SqliteIndex {
     }
 
     async fn remove_orphaned_children(&self) -> Result<()> {
-        sqlx::query(
+        self.write(sqlx::query(
             "DELETE FROM image_child
              WHERE index_digest NOT IN (SELECT digest FROM tag)
                AND index_digest NOT IN (SELECT digest FROM content)",
-        )
-        .execute(&self.writer)
+        ))
         .await?;
         Ok(())
     }

@@ -67,29 +67,32 @@ impl Listings for SqliteIndex {
     }
 
     async fn remove_listing(&self, repository: &RepositoryId, kind: ListingKind, key: &str) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM listing
+        self.write(
+            sqlx::query(
+                "DELETE FROM listing
              WHERE repository_id = (SELECT id FROM repository WHERE upstream = ? AND name = ?)
                AND kind = ? AND key = ?",
+            )
+            .bind(&*repository.upstream)
+            .bind(repository.name.as_str())
+            .bind(kind.as_str())
+            .bind(key),
         )
-        .bind(&*repository.upstream)
-        .bind(repository.name.as_str())
-        .bind(kind.as_str())
-        .bind(key)
-        .execute(&self.writer)
         .await?;
         Ok(())
     }
 
     async fn remove_listings_before(&self, before: Timestamp, limit: u32) -> Result<u64> {
-        let removed = sqlx::query(
-            "DELETE FROM listing WHERE rowid IN
+        let removed = self
+            .write(
+                sqlx::query(
+                    "DELETE FROM listing WHERE rowid IN
                 (SELECT rowid FROM listing WHERE fetched_at < ? ORDER BY fetched_at LIMIT ?)",
-        )
-        .bind(to_column(before.as_millis()))
-        .bind(limit)
-        .execute(&self.writer)
-        .await?;
-        Ok(removed.rows_affected())
+                )
+                .bind(to_column(before.as_millis()))
+                .bind(limit),
+            )
+            .await?;
+        Ok(removed)
     }
 }

@@ -27,14 +27,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection as _, Sqlite, Transaction};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use self::aside::FileId;
 use self::connections::Connections;
+use super::error::is_read_only;
 use super::{MetadataError, Result};
 use crate::runtime::Clock;
 
@@ -56,6 +60,8 @@ struct Home {
     clock: Clock,
     /// The file that is open; another one under the name is not the index that is used.
     file: Mutex<Option<FileId>>,
+    /// Whose turn it is to replace the connections, and when that was last.
+    replaced_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// What [`SqliteIndex::open`] found.
@@ -105,7 +111,12 @@ impl SqliteIndex {
         Ok(Self {
             writer: Connections::new(writer, &doubt),
             readers: Connections::new(readers, &doubt),
-            home: Some(Arc::new(Home { path: path.to_owned(), clock: clock.clone(), file })),
+            home: Some(Arc::new(Home {
+                path: path.to_owned(),
+                clock: clock.clone(),
+                file,
+                replaced_at: tokio::sync::Mutex::default(),
+            })),
             doubt,
             start: match (is_anew, is_empty) {
                 (true, _) => Start::Anew,
@@ -144,12 +155,48 @@ impl SqliteIndex {
         self.writer.close().await;
     }
 
-    /// Begins a transaction that writes.
+    /// Begins a transaction that writes. Where the file was opened while the disk was read-only, opens it again.
     ///
     /// `IMMEDIATE`, because a transaction that first reads and then finds another process writing
     /// fails at once, without the busy time-out.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        match self.writer.begin_with(BEGIN).await {
+            Err(error) if is_read_only(&error) => {
+                self.open_again().await;
+                Ok(self.writer.begin_with(BEGIN).await?)
+            }
+            begun => Ok(begun?),
+        }
+    }
+
+    /// One statement that writes; gives the number of rows that it changed.
+    async fn write(&self, statement: Query<'_, Sqlite, SqliteArguments>) -> Result<u64> {
+        let mut transaction = self.begin().await?;
+        let done = statement.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Replaces all connections, once a second at most.
+    ///
+    /// `SQLite` opens for reading what it cannot open for writing, and the memory that the connections of a process
+    /// share stays so until the last of them is closed. What runs ends; what waits for a connection fails.
+    async fn open_again(&self) {
+        let Some(home) = &self.home else { return };
+        let mut replaced_at = home.replaced_at.lock().await;
+        if replaced_at.is_some_and(|at| at.elapsed() < REST) {
+            return;
+        }
+        let options = options(&home.path).create_if_missing(false);
+        let writer = self.writer.replace(writer_options().connect_lazy_with(options.clone()));
+        let readers = self.readers.replace(reader_pool(options));
+        let closed = async {
+            readers.close().await;
+            writer.close().await;
+        };
+        // What hangs on the disk is not waited for: the next caller tries again.
+        let _in_time = tokio::time::timeout(ACQUIRE_TIMEOUT, closed).await;
+        *replaced_at = Some(Instant::now());
     }
 }
 
@@ -162,8 +209,11 @@ async fn open_file(path: &Path) -> Result<(SqlitePool, SqlitePool)> {
         writer.close().await;
         return Err(error);
     }
-    let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
-    Ok((writer, readers))
+    Ok((writer, reader_pool(options)))
+}
+
+fn reader_pool(options: SqliteConnectOptions) -> SqlitePool {
+    pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -223,6 +273,11 @@ async fn migrate(writer: &SqlitePool) -> Result<()> {
     migrator.set_ignore_missing(true);
     migrator.run(writer).await.map_err(MetadataError::Migration)
 }
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+/// How long connections are kept that turned out to be for reading only, after others were.
+const REST: Duration = Duration::from_secs(1);
 
 /// How long another process may hold the write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

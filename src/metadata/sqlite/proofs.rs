@@ -49,16 +49,17 @@ impl AccessProofs for SqliteIndex {
         kind: ContentKind,
         digest: &Digest,
     ) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM proof
+        self.write(
+            sqlx::query(
+                "DELETE FROM proof
              WHERE repository_id = (SELECT id FROM repository WHERE upstream = ? AND name = ?)
                AND digest = ? AND kind = ?",
+            )
+            .bind(&*repository.upstream)
+            .bind(repository.name.as_str())
+            .bind(digest.to_string())
+            .bind(kind.as_str()),
         )
-        .bind(&*repository.upstream)
-        .bind(repository.name.as_str())
-        .bind(digest.to_string())
-        .bind(kind.as_str())
-        .execute(&self.writer)
         .await?;
         Ok(())
     }

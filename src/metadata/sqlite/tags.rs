@@ -56,15 +56,16 @@ impl TagObservations for SqliteIndex {
     }
 
     async fn remove_tag(&self, repository: &RepositoryId, tag: &Tag) -> Result<()> {
-        sqlx::query(
-            "DELETE FROM tag
+        self.write(
+            sqlx::query(
+                "DELETE FROM tag
              WHERE repository_id = (SELECT id FROM repository WHERE upstream = ? AND name = ?)
                AND tag = ?",
+            )
+            .bind(&*repository.upstream)
+            .bind(repository.name.as_str())
+            .bind(tag.as_str()),
         )
-        .bind(&*repository.upstream)
-        .bind(repository.name.as_str())
-        .bind(tag.as_str())
-        .execute(&self.writer)
         .await?;
         Ok(())
     }

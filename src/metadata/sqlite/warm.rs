@@ -10,16 +10,17 @@ use crate::metadata::{Result, WarmRecord, WarmRecords};
 #[async_trait]
 impl WarmRecords for SqliteIndex {
     async fn record_warm(&self, record: &WarmRecord) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO warm_job (id, body, begun_at, finished_at) VALUES (?, ?, ?, ?)
+        self.write(
+            sqlx::query(
+                "INSERT INTO warm_job (id, body, begun_at, finished_at) VALUES (?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET
                 body = excluded.body, begun_at = excluded.begun_at, finished_at = excluded.finished_at",
+            )
+            .bind(&record.id)
+            .bind(&record.body)
+            .bind(to_column(record.begun_at.as_millis()))
+            .bind(record.finished_at.map(|at| to_column(at.as_millis()))),
         )
-        .bind(&record.id)
-        .bind(&record.body)
-        .bind(to_column(record.begun_at.as_millis()))
-        .bind(record.finished_at.map(|at| to_column(at.as_millis())))
-        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -42,7 +43,7 @@ impl WarmRecords for SqliteIndex {
     }
 
     async fn remove_warm(&self, id: &str) -> Result<()> {
-        sqlx::query("DELETE FROM warm_job WHERE id = ?").bind(id).execute(&self.writer).await?;
+        self.write(sqlx::query("DELETE FROM warm_job WHERE id = ?").bind(id)).await?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! A damaged index is set aside, and another one built from what lies on the disk and what is in memory.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metadata::{AccessProof, MetadataError, PinStatus, RepositoryId, WarmRecord};
 use crate::oci::Digest;
@@ -28,7 +28,7 @@ impl IndexFound {
 }
 
 /// What only the index knows and can be read from a damaged one without harm: neither gives a right to anything.
-struct Saved {
+pub(super) struct Saved {
     pins: Vec<(PinStatus, Vec<Digest>)>,
     orders: Vec<WarmRecord>,
     /// Whether all that there was could be read.
@@ -42,7 +42,9 @@ pub(super) async fn look_after(core: &Arc<Core>) -> Result<IndexFound, UpkeepErr
         set_condition(core, None);
         return Ok(IndexFound::Sound);
     };
-    let saved = save(core).await;
+    // After a try that failed, nothing can be read any more.
+    let earlier = lock(&core.integrity.saved).take();
+    let saved = if let Some(saved) = earlier { saved } else { save(core).await };
     match core.index.begin_anew().await {
         Ok(kept) => tracing::warn!(
             index.damage = damage,
@@ -53,6 +55,7 @@ pub(super) async fn look_after(core: &Arc<Core>) -> Result<IndexFound, UpkeepErr
         ),
         Err(error) => {
             set_condition(core, Some(describe(&damage, &error)));
+            *lock(&core.integrity.saved) = Some(saved);
             return Err(error.into());
         }
     }
@@ -77,7 +80,11 @@ pub(super) async fn look_after(core: &Arc<Core>) -> Result<IndexFound, UpkeepErr
 }
 
 fn set_condition(core: &Core, condition: Option<String>) {
-    *core.integrity.index_condition.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+    *lock(&core.integrity.index_condition) = condition;
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn describe(damage: &str, error: &MetadataError) -> String {

@@ -62,6 +62,8 @@ pub(super) struct Integrity {
     index_turn: Semaphore,
     /// What keeps a damaged index from being replaced, in words for the operator.
     index_condition: Mutex<Option<String>>,
+    /// What was read from a damaged index that could not be replaced yet.
+    saved: Mutex<Option<index::Saved>>,
 }
 
 impl Default for Integrity {
@@ -76,6 +78,7 @@ impl Default for Integrity {
             suspects: Mutex::default(),
             index_turn: Semaphore::new(1),
             index_condition: Mutex::default(),
+            saved: Mutex::default(),
         }
     }
 }

@@ -359,10 +359,18 @@ async fn what_others_take_of_the_disk_is_made_up_for_before_it_is_full() {
 
 #[tokio::test]
 async fn an_index_that_fails_stops_nothing_and_learns_later_what_it_missed() {
-    for (name, errno) in [("ENOSPC", ENOSPC), ("EIO", EIO), ("EROFS", EROFS)] {
+    let disks = [
+        ("ENOSPC", ENOSPC, &["write", "sync"][..]),
+        ("EIO", EIO, &["write", "sync"]),
+        ("EROFS", EROFS, &["write", "sync"]),
+        // What is opened meanwhile is opened for reading, and can never write.
+        ("EROFS, also for files that are opened", EROFS, &["write", "sync", "open_to_write"]),
+    ];
+    for (name, errno, calls) in disks {
         let shim = Shim::new();
         let node = Node::start(None, Some(&shim)).await;
-        shim.fail(&[&format!("write index.sqlite3 {errno} 0"), &format!("sync index.sqlite3 {errno} 0")]);
+        let lines: Vec<_> = calls.iter().map(|call| format!("{call} index.sqlite3 {errno} 0")).collect();
+        shim.fail(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         let cold = node.upstream.make_image("library/cold", "1", &[700 * KIB]);
         for image in [&node.before, &cold, &node.before] {
             node.tidegate.pull(image).await;
