@@ -17,6 +17,7 @@ use bytes::Bytes;
 use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::mpsc;
 
+use super::leftovers::Leftovers;
 use super::spare::{Share, Spare};
 use super::{BlobError, BlobFile, Result};
 use crate::oci::{Digest, Hasher};
@@ -77,6 +78,8 @@ pub struct VerifiedFile {
 pub(super) struct Place {
     pub(super) temporary: PathBuf,
     pub(super) target: PathBuf,
+    /// Where the temporary file goes if it cannot be removed.
+    pub(super) leftovers: Leftovers,
 }
 
 /// Removes the temporary file unless it was renamed.
@@ -86,8 +89,7 @@ struct Temporary(Option<Place>);
 impl Drop for Temporary {
     fn drop(&mut self) {
         if let Some(place) = self.0.take() {
-            // What cannot be removed now is a leftover for the next start.
-            let _removed = fs::remove_file(place.temporary);
+            let _removed = place.leftovers.remove(&place.temporary);
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::fill_file::Place;
 use super::inspect::FileId;
+use super::leftovers::Leftovers;
 use super::open_files::OpenFiles;
 use super::patience::{Patience, too_slow};
 use super::spare::Spare;
@@ -39,6 +40,7 @@ pub struct LocalBlobs {
     open_files: OpenFiles,
     patience: Patience,
     spare: Spare,
+    leftovers: Leftovers,
     /// Locked as long as this value lives.
     _lock: File,
 }
@@ -66,6 +68,7 @@ impl LocalBlobs {
             open_files: OpenFiles::default(),
             patience: Patience::default(),
             spare: Spare::default(),
+            leftovers: Leftovers::default(),
             _lock: lock,
         };
         let root = store.root.clone();
@@ -124,7 +127,7 @@ impl Blobs for LocalBlobs {
     async fn begin(&self, digest: &Digest, size_bytes: Option<u64>) -> Result<FillFile> {
         let temporary =
             self.root.join("incoming").join(format!("{}-{:016x}", digest.hex(), fastrand::u64(..)));
-        let place = Place { temporary, target: self.path_of(digest) };
+        let place = Place { temporary, target: self.path_of(digest), leftovers: self.leftovers.clone() };
         let digest = *digest;
         let (spare, tasks) = (self.spare.clone(), self.tasks.clone());
         let create = move || FillFile::create(digest, size_bytes, place, spare, tasks);
@@ -168,7 +171,9 @@ impl Blobs for LocalBlobs {
         let path = self.path_of(digest);
         let aside = self.root.join("incoming").join(format!("condemned-{:016x}", fastrand::u64(..)));
         let bad = file.and_then(|file| file.file.metadata().ok()).map(|metadata| FileId::of(&metadata));
-        let removed = self.blocking("remove damaged content", move || remove_file(&path, &aside, bad)).await;
+        let leftovers = self.leftovers.clone();
+        let remove = move || remove_file(&path, &aside, bad, &leftovers);
+        let removed = self.blocking("remove damaged content", remove).await;
         match bad.filter(|_| removed.is_err()) {
             Some(bad) => self.open_files.condemn(digest, bad),
             None => self.open_files.forget(digest),
@@ -181,20 +186,20 @@ impl Blobs for LocalBlobs {
     }
 
     async fn space(&self) -> Result<Space> {
-        let root = self.root.clone();
-        self.blocking("look at free space", move || Space::of(&root)).await
+        let (root, leftovers) = (self.root.clone(), self.leftovers.clone());
+        let look = move || {
+            leftovers.try_again();
+            Space::of(&root)
+        };
+        self.blocking("look at free space", look).await
     }
 
     async fn probe(&self) -> Result<()> {
         let path = self.root.join("incoming").join(format!("probe-{:016x}", fastrand::u64(..)));
+        let leftovers = self.leftovers.clone();
         self.blocking("try to write", move || {
             let written = fs::write(&path, vec![0; PROBE_BYTES]).and_then(|()| File::open(&path)?.sync_all());
-            let removed = match fs::remove_file(&path) {
-                // It could not even be made.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            };
-            written.and(removed)
+            written.and(leftovers.remove(&path))
         })
         .await
     }
@@ -237,7 +242,7 @@ fn remove_leftovers(path: &Path) {
 
 /// Removes the file `bad` and no other that has come in its place: by its name alone, the system would remove
 /// whatever has that by then.
-fn remove_file(path: &Path, aside: &Path, bad: Option<FileId>) -> io::Result<bool> {
+fn remove_file(path: &Path, aside: &Path, bad: Option<FileId>, leftovers: &Leftovers) -> io::Result<bool> {
     match fs::rename(path, aside) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -248,8 +253,8 @@ fn remove_file(path: &Path, aside: &Path, bad: Option<FileId>) -> io::Result<boo
         // Who looked for it meanwhile fetches it again, at worst.
         return fs::rename(aside, path).map(|()| false);
     }
-    // What stays is a leftover for the next start: nobody finds it by its name.
-    let _removed = fs::remove_file(aside);
+    // What stays is found by nobody.
+    let _removed = leftovers.remove(aside);
     Ok(true)
 }
 

@@ -5,6 +5,7 @@
 mod error;
 mod fill_file;
 mod inspect;
+mod leftovers;
 mod local;
 mod open_files;
 mod patience;
@@ -130,7 +131,7 @@ pub trait Blobs: Send + Sync {
     /// Whether content is on the disk that was condemned and could not be removed.
     fn is_condemned(&self, digest: &Digest) -> bool;
 
-    /// Tells how much more could be stored.
+    /// Tells how much more could be stored, once what could not be removed before is.
     async fn space(&self) -> Result<Space>;
 
     /// Tries whether content can be stored: writes a little, makes it durable and removes it.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::content::Image;
 use crate::disk::SmallDisk;
-use crate::harness::{Section, Setup, Tidegate, until};
+use crate::harness::{Section, Setup, Tidegate, files_in, until};
 use crate::upstream::{Gate, Upstream, blob, everything, serve};
 use shim::Shim;
 
@@ -233,6 +233,18 @@ async fn a_rename_that_fails_keeps_nothing_and_costs_nobody_anything() {
     shim.heal();
     node.recovers("EIO, rename", "served").await;
     node.tidegate.verify_store();
+}
+
+#[tokio::test]
+async fn half_written_files_that_could_not_be_removed_are_removed_later() {
+    let shim = Shim::new();
+    let node = Node::start(None, Some(&shim)).await;
+    let incoming = node.tidegate.data().join("incoming");
+    shim.fail(&[&format!("unlink /incoming/ {EROFS} 0")]);
+    node.never_completes_a_wrong_blob().await;
+    assert_eq!(files_in(&incoming).len(), 1, "it could not be removed");
+    shim.heal();
+    until("it to be removed", async || files_in(&incoming).is_empty()).await;
 }
 
 #[tokio::test]
