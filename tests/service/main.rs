@@ -40,7 +40,7 @@ mod protocol;
 mod ranges;
 mod rights;
 mod routing;
-mod scarce_memory;
+mod scarce_threads;
 mod stopped;
 mod throttling;
 mod tokens;

@@ -3,12 +3,14 @@
  *     CALL PATH ERRNO SKIP
  *
  * Every CALL (open, write, sync, rename, unlink, read) on a file whose path contains PATH fails with ERRNO, after the
- * first SKIP of them since the line was first met; with ERRNO 0 it hangs until the line is gone. The file is read at
- * every call, so a test changes it at any time. Loaded before the C library: LD_PRELOAD. */
+ * first SKIP of them since the line was first met; with ERRNO 0 it hangs until the line is gone. CALL "thread" is the
+ * start of a thread, its PATH "/". The file is read at every call, so a test changes it at any time. Loaded before the
+ * C library: LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,4 +112,9 @@ int rename(const char *from, const char *to) {
 int unlink(const char *path) {
     if (fails("unlink", path)) return -1;
     return REAL(unlink)(path);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    if (fails("thread", "/")) return errno;
+    return REAL(pthread_create)(thread, attributes, start, argument);
 }
