@@ -4,6 +4,7 @@
 //! (text, numbers) are copied, where the library's formats put each through the formatter several times; what
 //! they write is the same. Terminals, which want colours, get the library's format.
 
+use std::error::Error;
 use std::fmt::{self, Write};
 
 use tracing::field::{Field, Visit};
@@ -116,8 +117,23 @@ impl Visit for TextFields<'_> {
         self.write(field, |out| write_number(out, value));
     }
 
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &Causes(value));
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.write(field, |out| write!(Printable(out), "{value:?}"));
+    }
+}
+
+/// An error and all that caused it, in one line.
+struct Causes<'e>(&'e (dyn Error + 'static));
+
+impl fmt::Debug for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut causes = std::iter::successors(self.0.source(), |error| Error::source(*error));
+        causes.try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -165,6 +181,10 @@ impl Visit for JsonFields<'_> {
             field,
             |out| if value.is_finite() { write_number(out, value) } else { out.write_str("null") },
         );
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record_debug(field, &Causes(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

@@ -187,6 +187,22 @@ mod tests {
         assert_eq!(object, expected);
     }
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("index is not written")]
+    struct Unwritten(#[source] io::Error);
+
+    #[test]
+    fn errors_come_with_what_caused_them() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = log(format, "info", |_| {
+                let error = Unwritten(io::Error::other("disk \"on\" fire"));
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed");
+            });
+            let plain = text.replace('\\', "");
+            assert!(plain.contains("index is not written: disk \"on\" fire"), "{text}");
+        }
+    }
+
     #[test]
     fn the_level_changes_while_running_and_a_bad_one_does_not() {
         let text = log(LogFormat::Text, "warn", |handle| {
