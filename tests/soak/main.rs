@@ -27,6 +27,7 @@ mod upstream;
 mod chronicle;
 mod door;
 mod node;
+mod skopeo;
 mod trouble;
 mod visitor;
 mod weather;
@@ -78,6 +79,8 @@ async fn whatever_fails_at_once_nothing_wrong_is_served_and_all_is_well_afterwar
         let visitor = Visitor::new(number, rng.fork(), &world, node.door(), &chronicle, &tally);
         visitors.spawn(visitor.run(end));
     }
+    let visitor = Visitor::new(CLIENTS, rng.fork(), &world, node.door(), &chronicle, &tally);
+    visitors.spawn(visitor.run_skopeo(end));
     let mut weather = Weather::new(rng.fork(), &world, &chronicle, end);
     // The first visitor who sees something wrong ends it all.
     let failure = weather.rage(&mut node, &mut visitors).await;

@@ -15,16 +15,16 @@ use crate::door::Door;
 use crate::world::{Host, STEADY, World, pick_tag};
 
 /// Within this time everything is answered, or cut: slow upstreams, stuck disks and two cores included.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A client and what it knows.
 pub(crate) struct Visitor {
     name: String,
-    rng: Rng,
-    world: Arc<World>,
-    door: Door,
+    pub(super) rng: Rng,
+    pub(super) world: Arc<World>,
+    pub(super) door: Door,
     chronicle: Chronicle,
-    tally: Arc<Tally>,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// What came of all visits.
@@ -32,9 +32,11 @@ pub(crate) struct Visitor {
 pub(crate) struct Tally {
     right: AtomicU64,
     refused: AtomicU64,
-    cut: AtomicU64,
-    unreachable: AtomicU64,
+    pub(super) cut: AtomicU64,
+    pub(super) unreachable: AtomicU64,
     bytes: AtomicU64,
+    /// Whole images, by a client that people use.
+    pub(super) copies: AtomicU64,
 }
 
 /// What a client wants.
@@ -145,12 +147,17 @@ impl Visitor {
             // A small answer may be cut before its head is sent, when what upstream sends turns out to be wrong.
             Ok(Outcome::Cut | Outcome::Unanswered) => Ok(&self.tally.cut),
         };
+        self.settle(judged, &format!("{} {:?}", wish.path, wish.range), started);
+    }
+
+    /// Counts a visit, or fails with what was wrong.
+    pub(super) fn settle(&self, judged: Result<&AtomicU64, String>, what: &str, started: Instant) {
         match judged {
             Ok(counter) => counter.fetch_add(1, Ordering::Relaxed),
             Err(fault) => {
-                let took = started.elapsed();
-                self.chronicle.note(format!("{}: {}: {fault} ({took:.1?})", self.name, wish.path));
-                panic!("{}: {} {:?}: {fault} ({took:.1?})", self.name, wish.path, wish.range)
+                let fault = format!("{}: {what}: {fault} ({:.1?})", self.name, started.elapsed());
+                self.chronicle.note(fault.clone());
+                panic!("{fault}")
             }
         };
     }
@@ -234,12 +241,14 @@ impl Tally {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (right, refused, cut) = (of(&self.right), of(&self.refused), of(&self.cut));
         eprintln!(
-            "soak of {length:?}, seed {seed}: {right} right answers ({} MiB), {refused} refused, {cut} cut, {} while it \
-             was down; all well {recovery:.1?} after the last fault",
+            "soak of {length:?}, seed {seed}: {right} right answers ({} MiB), {} copies by skopeo, {refused} refused, \
+             {cut} cut, {} while it was down; all well {recovery:.1?} after the last fault",
             of(&self.bytes) >> 20,
+            of(&self.copies),
             of(&self.unreachable),
         );
         let least = length.as_secs();
+        assert!(of(&self.copies) >= least / 10, "skopeo copied too little");
         assert!(right >= 10 * least && refused + cut >= least / 4, "it was no soak");
     }
 }
