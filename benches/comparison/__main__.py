@@ -49,21 +49,31 @@ def main() -> int:
 
 def run(bench: Bench) -> None:
     """Measures, prints and keeps the tables."""
-    plans = all_plans(bench)
-    for plan in plans:
-        names = ", ".join(group.key for group in plan.groups())
-        for number in range(1, plan.rounds + 1):
-            started = time.monotonic()
-            plan.run_round()
-            print(f"{names}: round {number} of {plan.rounds}, {time.monotonic() - started:.0f} s",
-                  file=sys.stderr, flush=True)
-    groups = [group for plan in plans for group in plan.groups()]
+    groups = []
+    for plan in all_plans(bench):
+        try:
+            run_rounds(plan)
+        except BaseException:
+            # What was measured so far took long.
+            print(report.write(bench, groups))
+            raise
+        groups += plan.groups()
     text = report.write(bench, groups)
     print(text)
     if bench.options.output:
         sections.write_beside(bench.options.output, text)
     if bench.options.is_full:
         summary.write_into(REPOSITORY / "README.md", summary.table(groups, bench.servers[0].title))
+
+
+def run_rounds(plan: Plan) -> None:
+    """Measures one plan."""
+    names = ", ".join(group.key for group in plan.groups())
+    for number in range(1, plan.rounds + 1):
+        started = time.monotonic()
+        plan.run_round()
+        print(f"{names}: round {number} of {plan.rounds}, {time.monotonic() - started:.0f} s",
+              file=sys.stderr, flush=True)
 
 
 def all_plans(bench: Bench) -> list[Plan]:

@@ -86,9 +86,10 @@ def write_rows(index: Path, blobs: list[Item]) -> None:
     with sqlite3.connect(index) as database:
         database.execute("INSERT INTO repository (id, upstream, name) VALUES (1, ?, ?)",
                          (Tidegate.UPSTREAM, REPOSITORY))
-        database.executemany("INSERT INTO content VALUES (?, 'blob', ?, NULL, ?, ?, ?, 'probation')",
-                             ((blob.digest, blob.size_bytes, now, now, now) for blob in blobs))
-        database.executemany("INSERT INTO proof VALUES (1, ?, 'blob', ?, NULL)",
+        database.executemany("INSERT INTO content (digest, kind, size_bytes, stored_at, last_used_at, ordered_at, "
+                             "segment, verified_at) VALUES (?, 'blob', ?, ?, ?, ?, 'probation', ?)",
+                             ((blob.digest, blob.size_bytes, now, now, now, now) for blob in blobs))
+        database.executemany("INSERT INTO proof (repository_id, digest, kind, size_bytes) VALUES (1, ?, 'blob', ?)",
                              ((blob.digest, blob.size_bytes) for blob in blobs))
         database.execute("INSERT OR REPLACE INTO rebuild VALUES (1, ?)", (now,))
     database.close()
