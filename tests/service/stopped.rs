@@ -104,7 +104,9 @@ async fn a_server_that_is_stopped_in_the_middle_of_a_fill_goes_on_where_it_was()
     let image = upstream.make_image("library/app", "1", &[8 * MIB]);
     let cold = upstream.make_image("library/cold", "1", &[MIB]);
     let section = Section::hub(&upstream).timeouts("1s", "1s", "1s");
-    let tidegate = Setup::new().upstream(section).with_warnings().start().await;
+    // A write that was stopped, too, took too long.
+    let setup = Setup::new().upstream(section).with_warnings().with_log("disk cannot keep content");
+    let tidegate = setup.start().await;
     let gate = Gate::closed();
     upstream.rule(blob(&image.layers[0]), serve().hold_body(&gate));
     let mut open = tidegate.get(&image.layer_path(0)).open().await;
