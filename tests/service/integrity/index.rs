@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::{Node, count};
 use crate::cache::{cache, cache_lines};
-use crate::harness::{Tidegate, until};
+use crate::disk_faults::shim::Shim;
+use crate::harness::{Setup, Tidegate, until};
 use crate::upstream::everything;
 
 type Damage = fn(&Path);
@@ -101,6 +102,28 @@ async fn pins_outlive_an_index_whose_damage_leaves_them_readable() {
     let pins = cache_lines(&node.tidegate, &["list", "--pins"]).await;
     assert_eq!((pins.len(), &pins[0]["image"]), (1, &json!("hub.test/library/app:1")));
     assert_eq!((&pins[0]["items"], &pins[0]["stored"]), (&json!(4), &json!(4)));
+}
+
+#[tokio::test]
+async fn pins_outlive_an_index_that_cannot_be_replaced_at_the_first_try() {
+    let shim = Shim::new();
+    let expecting = |setup: Setup| setup.with_log("index").with_log("administrator");
+    let node = Node::start(|setup| shim.under(expecting(setup))).await;
+    let pinned = cache(&node.tidegate, &["pin", "app:1"]).await;
+    assert_eq!(pinned.status.code(), Some(0), "{pinned:?}");
+    let replaced = async || count(&node.tidegate.metrics().await, "tidegate_index_replaced_total", &[]);
+    fs::remove_file(node.tidegate.data().join("index.sqlite3")).unwrap();
+    shim.fail(&["rename index.sqlite3 5 0"]);
+    let failed = cache(&node.tidegate, &["verify"]).await;
+    assert_eq!(replaced().await, 0, "{failed:?}");
+    shim.heal();
+    until("the index to be replaced", async || {
+        cache(&node.tidegate, &["verify"]).await;
+        replaced().await == 1
+    })
+    .await;
+    let pins = cache_lines(&node.tidegate, &["list", "--pins"]).await;
+    assert_eq!((pins.len(), &pins[0]["image"]), (1, &json!("hub.test/library/app:1")));
 }
 
 #[tokio::test]
