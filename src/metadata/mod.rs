@@ -1,9 +1,11 @@
-//! What a node knows of its content: the index of cached items, tags as observed, proofs of access.
+//! What a node knows of its content: the index of cached items, tags as observed, proofs of access. And what hosted
+//! repositories hold: the [`catalogue`].
 //!
 //! One trait a subject; [`NodeIndex`] is all of them. `SQLite` stands behind them today. Every method
 //! is one transaction: dropped at an await point, it was done wholly or not at all.
 
 mod care;
+pub mod catalogue;
 mod content;
 #[cfg(test)]
 mod contract;

@@ -1,0 +1,52 @@
+//! What hosted repositories hold: names, content, tags with their history, uploads, and the log of changes.
+//!
+//! One trait a subject; [`Catalogue`] is all of them. The statements are written once ([`SqlCatalogue`]) and run on
+//! `SQLite`, a file of one node, and on `PostgreSQL`, which nodes share. Every method that changes something is one
+//! transaction: dropped at an await point, it was done wholly or not at all; done again, it changes nothing more.
+//! What a method acknowledged survives a power cut.
+
+mod blobs;
+mod changes;
+mod collection;
+#[cfg(test)]
+mod contract;
+mod error;
+mod manifests;
+mod repositories;
+mod sql;
+mod tags;
+mod uploads;
+
+pub use blobs::{BlobRecord, HostedBlobs};
+pub use changes::{Change, ChangeKind, ChangeLog};
+pub use collection::{Collection, CondemnedBlob};
+pub use error::{CatalogueError, Result};
+pub use manifests::{HostedManifests, ManifestPush, ManifestRecord, MissingChildren, Referrer};
+pub use repositories::{HostedRepositories, Namespace, Place, Presence};
+pub use sql::{PostgresSettings, SqlCatalogue};
+pub use tags::{HostedTags, TagChange};
+pub use uploads::{UploadRecord, UploadStep, Uploads};
+
+use std::sync::Arc;
+
+use crate::runtime::Timestamp;
+
+/// When something was done, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When.
+    pub at: Timestamp,
+    /// Who: the name that the rights know.
+    pub by: Arc<str>,
+}
+
+/// All that the catalogue can do.
+pub trait Catalogue:
+    HostedRepositories + HostedBlobs + HostedManifests + HostedTags + Uploads + ChangeLog + Collection
+{
+}
+
+impl<T> Catalogue for T where
+    T: HostedRepositories + HostedBlobs + HostedManifests + HostedTags + Uploads + ChangeLog + Collection
+{
+}
