@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -24,10 +23,10 @@ use super::patience::{Patience, too_slow};
 use super::spare::Spare;
 use super::{BlobError, BlobFile, Blobs, FillFile, FoundBlob, Inspection, Result, Space};
 use crate::oci::{Algorithm, Digest};
-use crate::runtime::{Tasks, Timestamp};
+use crate::runtime::Tasks;
 
 /// How many found items travel together.
-const LIST_BATCH: usize = 256;
+pub(super) const LIST_BATCH: usize = 256;
 
 /// How much is written to try a disk, in bytes: more than some file systems keep inside an inode.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -279,7 +278,7 @@ fn walk(content: &Path, sender: &mpsc::Sender<Result<Vec<FoundBlob>>>) -> io::Re
 }
 
 /// The entries of a directory; a missing one has none.
-fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+pub(super) fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEntry>>> {
     match fs::read_dir(path) {
         Ok(entries) => Ok(Some(entries).into_iter().flatten()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None.into_iter().flatten()),
@@ -288,11 +287,8 @@ fn entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<fs::DirEnt
 }
 
 /// What a file is, if it is one of ours and still there.
-fn found(algorithm: Algorithm, entry: &fs::DirEntry) -> Option<FoundBlob> {
+pub(super) fn found(algorithm: Algorithm, entry: &fs::DirEntry) -> Option<FoundBlob> {
     let name = entry.file_name();
     let digest = format!("{}:{}", algorithm.as_str(), name.to_str()?).parse().ok()?;
-    let metadata = entry.metadata().ok()?;
-    let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let modified_at = Timestamp::from_millis(u64::try_from(modified.as_millis()).unwrap_or(0));
-    Some(FoundBlob { digest, size_bytes: metadata.len(), modified_at })
+    FoundBlob::of(digest, &entry.metadata().ok()?).ok()
 }

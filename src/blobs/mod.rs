@@ -4,6 +4,7 @@
 
 mod error;
 mod fill_file;
+pub mod hosted;
 mod inspect;
 mod leftovers;
 mod local;
@@ -29,6 +30,7 @@ pub use slice::{FileSlice, is_socket_error};
 pub use space::Space;
 
 use crate::oci::Digest;
+use crate::runtime::Timestamp;
 
 /// An open file of stored content; stays readable when the content is removed.
 #[derive(Clone, Debug)]
@@ -92,7 +94,20 @@ pub struct FoundBlob {
     /// The file's size in bytes.
     pub size_bytes: u64,
     /// When the file was last modified.
-    pub modified_at: crate::runtime::Timestamp,
+    pub modified_at: Timestamp,
+}
+
+impl FoundBlob {
+    /// What a file of stored content is.
+    fn of(digest: Digest, metadata: &std::fs::Metadata) -> std::io::Result<Self> {
+        Ok(Self { digest, size_bytes: metadata.len(), modified_at: modified_at(metadata)? })
+    }
+}
+
+/// When a file was last written to; before 1970 counts as then.
+fn modified_at(metadata: &std::fs::Metadata) -> std::io::Result<Timestamp> {
+    let since = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(0)))
 }
 
 /// Stores content by digest.

@@ -18,6 +18,7 @@ mod environment;
 mod fault;
 mod files;
 pub mod glob;
+mod hosted_store;
 mod keys;
 mod limits;
 mod load;
@@ -36,6 +37,7 @@ mod warm;
 
 pub use difference::Difference;
 pub use fault::{Fault, Faults, Origin, Position};
+pub use hosted_store::ObjectStoreConfig;
 pub use limits::Timeouts;
 pub use load::{DEFAULT_FILE, Flags, Loaded, Sources};
 pub use logging::{LogFormat, LoggingConfig};

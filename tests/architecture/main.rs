@@ -25,16 +25,19 @@ const LAYERS: &[&[&str]] = &[
 /// Crates that only some modules may name.
 const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["metadata"]),
+    ("object_store", &["blobs"]),
     ("hyper", &["server", "upstream"]),
-    ("hyper_util", &["server", "upstream"]),
+    ("hyper_rustls", &["blobs"]),
+    ("hyper_util", &["blobs", "server", "upstream"]),
     ("http_body", &["server", "upstream"]),
-    ("http_body_util", &["server", "upstream"]),
+    ("http_body_util", &["blobs", "server", "upstream"]),
     ("http", &["cli", "config", "server", "upstream"]),
     ("anyhow", &["app", "cli", "main"]),
 ];
 
 /// Traits of seams, and the modules that have the back ends behind them.
-const SEAMS: &[(&str, &str)] = &[("ContentIndex", "metadata"), ("Blobs", "blobs"), ("Events", "events")];
+const SEAMS: &[(&str, &str)] =
+    &[("ContentIndex", "metadata"), ("Blobs", "blobs"), ("DurableBlobs", "blobs"), ("Events", "events")];
 
 /// The only module, beside its owner, that may name a back end.
 const CHOOSES_BACK_ENDS: &str = "app";
