@@ -3,6 +3,8 @@
 //! The only place that names concrete back ends. Everything is bound and opened before the first
 //! connection is accepted, and taken down in the opposite order.
 
+mod workers;
+
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread;
@@ -19,48 +21,14 @@ use crate::config::{Config, Loaded, Sources, UpstreamConfig};
 use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
 use crate::metadata::sqlite::{SqliteIndex, Start};
-use crate::registry::{
-    CacheMetrics, CacheParts, Evictor, Names, Rebuild, Registry, RegistryMetrics, Services, UpkeepError,
-    UseLog,
-};
-use crate::runtime::{Clock, Cores, Tasks, Timestamp};
+use crate::registry::{CacheMetrics, CacheParts, Evictor, Names, Registry, RegistryMetrics, Services, UseLog};
+use crate::runtime::{Clock, Cores, Tasks};
 use crate::server::{
     AdminAccess, Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
 };
 use crate::telemetry::Metrics;
 use crate::telemetry::logging::{self, LogHandle};
 use crate::upstream::{Link, Upstream, UpstreamMetrics, UpstreamServices, UpstreamStatus};
-use crate::worker::{FirstRun, Worker};
-
-/// How often the budget is looked after when nothing nudges.
-const EVICTION_PERIOD: Duration = Duration::from_mins(1);
-
-/// How often the disk is looked after.
-const DISK_PERIOD: Duration = Duration::from_secs(2);
-
-/// How often uses are written to the index.
-const USE_FLUSH_PERIOD: Duration = Duration::from_secs(5);
-
-/// How often old listings are looked for.
-const LISTING_PERIOD: Duration = Duration::from_hours(1);
-
-/// How long a listing that upstream did not renew can still serve: 30 days, in milliseconds.
-const LISTING_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
-
-/// How often it is looked whether something is due to be warmed.
-const WARM_PERIOD: Duration = Duration::from_secs(30);
-
-/// How often images are counted when nothing is known to have changed.
-const SURVEY_PERIOD: Duration = Duration::from_mins(10);
-
-/// How often it is looked whether content is due to be verified.
-const SCRUB_PERIOD: Duration = Duration::from_mins(1);
-
-/// How often the index is looked through when nothing tells of damage.
-const INDEX_PERIOD: Duration = Duration::from_hours(24);
-
-/// How many old listings are removed at once.
-const LISTING_BATCH: u32 = 10_000;
 
 /// How long background work may take to end once no client is left.
 const BACKGROUND_PATIENCE: Duration = Duration::from_secs(10);
@@ -133,20 +101,20 @@ impl App {
             names: build_names(&config.upstreams, &upstreams)?,
             memory_bytes: config.storage.memory_bytes,
         });
-        spawn_workers(&tasks, &parts, &evictor, &uses);
-        spawn_listing_worker(&tasks, &registry, parts.clone());
-        spawn_survey_worker(&tasks, &registry, clock.clone());
+        workers::spawn_workers(&tasks, &parts, &evictor, &uses);
+        workers::spawn_listing_worker(&tasks, &registry, parts.clone());
+        workers::spawn_survey_worker(&tasks, &registry, clock.clone());
         registry.replace_warm_schedule(&config.warm);
         registry.replace_bundle_keys(bundle_keys(config)?);
         // Before anybody can ask for a job of before.
         registry.resume_warm().await;
-        spawn_warm_worker(&tasks, &registry, clock.clone());
-        spawn_disk_worker(&tasks, &registry, &parts);
+        workers::spawn_warm_worker(&tasks, &registry, clock.clone());
+        workers::spawn_disk_worker(&tasks, &registry, &parts);
         registry.set_scrub(&config.storage.scrub);
         if index.start() == Start::Anew {
             registry.note_index_replaced();
         }
-        spawn_background(&tasks, &registry, &evictor, parts);
+        workers::spawn_background(&tasks, &registry, &evictor, parts);
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
         let services = ServerServices {
@@ -161,7 +129,7 @@ impl App {
         };
         let server = Server::bind(&config.server, services).context("listen")?;
         // What reads much at once does not compete with the start.
-        spawn_integrity_workers(&tasks, &registry, &clock);
+        workers::spawn_integrity_workers(&tasks, &registry, &clock);
         let (certificates, access) = (server.certificate_reload(), server.admin_access());
         Ok(Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores })
     }
@@ -290,108 +258,6 @@ fn build_names(configs: &[UpstreamConfig], services: &UpstreamServices) -> anyho
     };
     let upstreams = configs.iter().map(build).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(Names::new(upstreams))
-}
-
-fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evictor>, uses: &Arc<UseLog>) {
-    let clock = &parts.clock;
-    let (signal, evictor) = (evictor.nudge_signal(), Arc::clone(evictor));
-    let latest = Arc::clone(uses);
-    let eviction = Worker::new("eviction", EVICTION_PERIOD, move || {
-        let (evictor, uses) = (Arc::clone(&evictor), Arc::clone(&latest));
-        async move {
-            // What is in use right now must not look unused.
-            uses.flush().await?;
-            evictor.enforce().await.map(drop)
-        }
-    });
-    eviction.nudged_by(signal).spawn(tasks, clock.clone());
-    let (signal, uses) = (uses.nudge_signal(), Arc::clone(uses));
-    let flush = Worker::new("use-log", USE_FLUSH_PERIOD, move || {
-        let uses = Arc::clone(&uses);
-        async move { uses.flush().await.map(drop) }
-    });
-    flush.first_run(FirstRun::AfterPeriod).nudged_by(signal).spawn(tasks, clock.clone());
-}
-
-fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: CacheParts) {
-    let (clock, registry) = (parts.clock.clone(), registry.clone());
-    let listings = Worker::new("old-listings", LISTING_PERIOD, move || {
-        let (parts, registry) = (parts.clone(), registry.clone());
-        async move {
-            if registry.links().iter().any(|status| status.link == Link::Offline) {
-                // What upstream cannot renew serves for as long as it has to.
-                return Ok(());
-            }
-            let before =
-                Timestamp::from_millis(parts.clock.now().as_millis().saturating_sub(LISTING_LIFE_MS));
-            parts.index.remove_listings_before(before, LISTING_BATCH).await.map(drop)
-        }
-    });
-    listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock);
-}
-
-fn spawn_survey_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
-    let (signal, registry) = (registry.survey_signal(), registry.clone());
-    let survey = Worker::new("image-survey", SURVEY_PERIOD, move || {
-        let registry = registry.clone();
-        async move { registry.survey_images().await }
-    });
-    survey.nudged_by(signal).spawn(tasks, clock);
-}
-
-fn spawn_warm_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
-    let registry = registry.clone();
-    let warm = Worker::new("warm-schedule", WARM_PERIOD, move || {
-        let registry = registry.clone();
-        async move {
-            registry.begin_due_warm().await;
-            Ok::<_, std::convert::Infallible>(())
-        }
-    });
-    warm.spawn(tasks, clock);
-}
-
-fn spawn_disk_worker(tasks: &Tasks, registry: &Registry, parts: &CacheParts) {
-    let registry = registry.clone();
-    let watch = Worker::new("disk", DISK_PERIOD, move || {
-        let registry = registry.clone();
-        async move {
-            registry.watch_disk().await;
-            Ok::<_, UpkeepError>(())
-        }
-    });
-    watch.spawn(tasks, parts.clock.clone());
-}
-
-fn spawn_integrity_workers(tasks: &Tasks, registry: &Registry, clock: &Clock) {
-    let scrubbed = registry.clone();
-    let scrub = Worker::new("scrub", SCRUB_PERIOD, move || {
-        let registry = scrubbed.clone();
-        async move { registry.scrub().await }
-    });
-    scrub.nudged_by(registry.scrub_signal()).spawn(tasks, clock.clone());
-    let (signal, registry) = (registry.index_signal(), registry.clone());
-    let index = Worker::new("index-check", INDEX_PERIOD, move || {
-        let registry = registry.clone();
-        async move { registry.look_after_index().await.map(drop) }
-    });
-    index.nudged_by(signal).spawn(tasks, clock.clone());
-}
-
-fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
-    let (registry, scrub) = (registry.clone(), registry.scrub_signal());
-    tasks.spawn(async move { registry.follow_events().await });
-    let (rebuild, evictor) = (Rebuild::new(parts, tasks.clone()), Arc::clone(evictor));
-    tasks.spawn(async move {
-        match rebuild.run_at_start().await {
-            Ok(rebuilt) => {
-                tracing::debug!(?rebuilt, "index and disk were compared");
-                evictor.nudge();
-                scrub.notify_one();
-            }
-            Err(error) => tracing::warn!(error = %error, "index and disk could not be compared"),
-        }
-    });
 }
 
 /// What has to work for this node to be ready.
