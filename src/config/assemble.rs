@@ -9,7 +9,7 @@ use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
     Config, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ScrubConfig, ServerConfig, StorageConfig,
-    Timeouts, TlsConfig, UpstreamConfig, assemble_credentials, assemble_token, assemble_warm,
+    Timeouts, TlsConfig, UpstreamConfig, assemble_auth, assemble_credentials, assemble_token, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -19,6 +19,7 @@ const UPSTREAM: Section = Section::Upstream;
 pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Faults) -> Option<Config> {
     let table = &settings.single;
     let server = assemble_server(table, directory, faults);
+    let auth = assemble_auth::assemble(table, directory, faults);
     let storage = assemble_storage(table, directory, faults);
     let upstreams = settings
         .upstreams
@@ -35,11 +36,11 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
     check_one_default(settings, faults);
     let config = server.zip(storage).zip(table.one(Section::Site, "name")).and_then(
         |((server, storage), site_name)| {
-            let logging = assemble_logging(table)?;
+            let (logging, auth) = (assemble_logging(table)?, auth?);
             let upstreams = upstreams.into_iter().collect::<Option<_>>()?;
             let warm = warm.into_iter().collect::<Option<_>>()?;
             let bundle_keys = table.many(Section::Site, "bundle_keys");
-            Some(Config { server, storage, logging, site_name, bundle_keys, upstreams, warm })
+            Some(Config { server, auth, storage, logging, site_name, bundle_keys, upstreams, warm })
         },
     );
     if config.is_none() && faults.is_empty() {

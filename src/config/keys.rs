@@ -13,6 +13,7 @@ use super::scalar::Item;
 pub(super) enum Section {
     Server,
     ServerTls,
+    Auth,
     Storage,
     Metadata,
     Events,
@@ -25,9 +26,10 @@ pub(super) enum Section {
 
 impl Section {
     /// All of them, in the order of the file.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Server,
         Self::ServerTls,
+        Self::Auth,
         Self::Storage,
         Self::Metadata,
         Self::Events,
@@ -43,6 +45,7 @@ impl Section {
         match self {
             Self::Server => "server",
             Self::ServerTls => "server.tls",
+            Self::Auth => "auth",
             Self::Storage => "storage",
             Self::Metadata => "metadata",
             Self::Events => "events",
@@ -127,6 +130,7 @@ impl Key {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
 const KIB: u64 = 1 << 10;
 const USE_SQLITE: &str = "remove it: SQLite under storage.path is used";
 const USE_LOCAL: &str = "remove it: blobs are kept under storage.path";
@@ -134,7 +138,7 @@ const USE_IN_PROCESS: &str = "remove it: events stay in the process";
 
 use Item::{Address, Choice, Count, Flag, Path, Secret, Size, Text, Unsupported, Url};
 use Section::{
-    Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, UpstreamCredentials, Warm,
+    Auth, Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, UpstreamCredentials, Warm,
 };
 
 /// Every key, in the order of the file.
@@ -166,6 +170,17 @@ pub(super) static KEYS: &[Key] = &[
     .at_start(),
     one(ServerTls, "certificate", Path, "PEM file: the certificate and its chain"),
     one(ServerTls, "private_key", Path, "PEM file: the private key"),
+    one(Auth, "administrator_password", Secret, "password of the first account, admin, when it is created")
+        .at_start(),
+    one(Auth, "administrator_password_file", Path, "file that holds that password").at_start(),
+    one(
+        Auth,
+        "token_lifetime",
+        Item::Duration(MINUTE),
+        "how long a token for clients is good for, at most 1h",
+    )
+    .or("5m")
+    .at_start(),
     one(Storage, "path", Path, "directory of cached blobs and embedded metadata").or("data").at_start(),
     one(Storage, "max_size", Size(KIB * KIB), "byte budget of cached blobs").or("50GiB"),
     one(Storage, "min_free", Text(checks::min_free), "what stays free on the disk, whoever fills it")

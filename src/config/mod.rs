@@ -7,9 +7,11 @@
 //! Relative paths are relative to the working directory, wherever they are written.
 
 mod assemble;
+mod assemble_auth;
 mod assemble_credentials;
 mod assemble_token;
 mod assemble_warm;
+mod auth;
 mod builtin;
 mod checks;
 mod difference;
@@ -35,6 +37,7 @@ mod tests;
 mod upstream;
 mod warm;
 
+pub use auth::AuthConfig;
 pub use difference::Difference;
 pub use fault::{Fault, Faults, Origin, Position};
 pub use hosted_store::ObjectStoreConfig;
@@ -69,6 +72,8 @@ pub fn check_token(text: &str) -> Result<(), String> {
 pub struct Config {
     /// `[server]`
     pub server: ServerConfig,
+    /// `[auth]`
+    pub auth: AuthConfig,
     /// `[storage]`
     pub storage: StorageConfig,
     /// `[logging]`

@@ -398,6 +398,38 @@ fn the_token_of_the_admin_api_comes_from_one_place_and_never_prints() {
 }
 
 #[test]
+fn the_password_of_the_first_administrator_comes_from_one_place_and_never_prints() {
+    let directory =
+        directory_with("[auth]\nadministrator_password_file = \"password\"\ntoken_lifetime = \"1h\"");
+    fs::write(directory.path().join("password"), "a password of a file\r\n").unwrap();
+    let loaded = Config::load(&sources(directory.path(), &[])).unwrap();
+    assert_eq!(loaded.config.auth.administrator_password, Some(Secret::new("a password of a file")));
+    assert_eq!(loaded.config.auth.token_lifetime, Duration::from_hours(1));
+    let variables = [("TIDEGATE_AUTH__ADMINISTRATOR_PASSWORD", "a password of a variable")];
+    let of_variable = load("", &variables).unwrap();
+    assert_eq!(of_variable.config.auth.administrator_password, Some(Secret::new("a password of a variable")));
+    for shown in [of_variable.settings.to_toml(), format!("{of_variable:?}"), format!("{loaded:?}")] {
+        assert!(!shown.contains("a password of"), "{shown}");
+    }
+    for (keys, fault) in [
+        (
+            "administrator_password = \"short\"",
+            "tidegate.toml:2:1: auth.administrator_password: the password is too short or too long",
+        ),
+        ("administrator_password_file = \"no\"", "auth.administrator_password_file: \"no\" cannot be read"),
+        (
+            "administrator_password = \"0123456789abcdef\"\nadministrator_password_file = \"no\"",
+            "administrator_password and administrator_password_file are both given",
+        ),
+        ("token_lifetime = \"61m\"", "tidegate.toml:2:1: auth.token_lifetime: that is too long"),
+        ("token_lifetime = \"59s\"", "auth.token_lifetime: \"59s\" is too small"),
+    ] {
+        let faults = faults_of(&format!("[auth]\n{keys}"), &[]);
+        assert!(faults.contains(fault) && faults.lines().count() == 2, "{faults}");
+    }
+}
+
+#[test]
 fn files_of_tls_are_read_and_checked() {
     let directory =
         directory_with("[server]\ntls = { certificate = \"cert.pem\", private_key = \"key.pem\" }");
@@ -560,6 +592,11 @@ drain_timeout = "1m"  # default
 # certificate is not set: PEM file: the certificate and its chain
 # private_key is not set: PEM file: the private key
 
+[auth]
+# administrator_password is not set: password of the first account, admin, when it is created
+# administrator_password_file is not set: file that holds that password
+token_lifetime = "5m"  # default
+
 [storage]
 path = "data"  # default
 max_size = "50GiB"  # default
@@ -700,7 +737,8 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     assert!(as_it_is.settings.difference(&defaults.settings).is_empty());
     // Two ways to give a password and a time are shown; only one of each may be in effect.
     let directory = directory_with(&uncommented(|name| {
-        ["admin_token", "password", "credential_helper", "credentials", "daily"].contains(&name)
+        ["admin_token", "administrator_password", "password", "credential_helper", "credentials", "daily"]
+            .contains(&name)
     }));
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for (name, text) in [
@@ -709,6 +747,7 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
         ("key.pem", made.signing_key.serialize_pem()),
         ("docker-hub-token", "secret\n".to_owned()),
         ("admin-token", "0123456789abcdef\n".to_owned()),
+        ("administrator-password", "0123456789abcdef\n".to_owned()),
     ] {
         fs::write(directory.path().join(name), text).unwrap();
     }
@@ -720,6 +759,7 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     let (full, defaults) = (values(&full.settings), values(&defaults.settings));
     let examples = [
         "admin_token_file",
+        "administrator_password_file",
         "external_url",
         "certificate",
         "private_key",

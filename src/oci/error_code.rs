@@ -5,8 +5,14 @@
 pub enum ErrorCode {
     /// The blob is not known to the registry.
     BlobUnknown,
+    /// The upload cannot go on as asked.
+    BlobUploadInvalid,
+    /// The upload is not known to the registry.
+    BlobUploadUnknown,
     /// The digest is malformed, or does not match the content.
     DigestInvalid,
+    /// The manifest lists content that is not known to the repository.
+    ManifestBlobUnknown,
     /// The manifest is malformed.
     ManifestInvalid,
     /// The manifest is not known to the registry.
@@ -17,6 +23,8 @@ pub enum ErrorCode {
     NameUnknown,
     /// The requested range cannot be served.
     RangeInvalid,
+    /// The content is of another size than was said, or too large.
+    SizeInvalid,
     /// The tag is malformed.
     TagInvalid,
     /// The request needs authentication.
@@ -38,12 +46,16 @@ impl ErrorCode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BlobUploadInvalid => "BLOB_UPLOAD_INVALID",
+            Self::BlobUploadUnknown => "BLOB_UPLOAD_UNKNOWN",
             Self::DigestInvalid => "DIGEST_INVALID",
+            Self::ManifestBlobUnknown => "MANIFEST_BLOB_UNKNOWN",
             Self::ManifestInvalid => "MANIFEST_INVALID",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
             Self::NameUnknown => "NAME_UNKNOWN",
             Self::RangeInvalid => "RANGE_INVALID",
+            Self::SizeInvalid => "SIZE_INVALID",
             Self::TagInvalid => "TAG_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",

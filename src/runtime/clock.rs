@@ -1,6 +1,7 @@
 //! Wall-clock time as a value that tests can own.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,6 +64,48 @@ impl Timestamp {
     pub fn to_system_time(self) -> SystemTime {
         UNIX_EPOCH + Duration::from_millis(self.0)
     }
+}
+
+/// Why a text is no moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write a moment as 2026-11-24T11:05:40Z, or in milliseconds since 1970")]
+pub struct TimestampError;
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// Reads what [`Timestamp::to_rfc3339`] writes, with any fraction of a second, or milliseconds since the epoch.
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        if let Ok(millis) = text.parse() {
+            return Ok(Self(millis));
+        }
+        let text = text.strip_suffix('Z').ok_or(TimestampError)?;
+        let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let part = |range: std::ops::Range<usize>| {
+            let part = seconds.get(range).filter(|part| is_number(part));
+            part.and_then(|part| part.parse::<u64>().ok()).ok_or(TimestampError)
+        };
+        let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
+        let (hour, minute, second) = (part(11..13)?, part(14..16)?, part(17..19)?);
+        let is_moment = (1970..=9999).contains(&year) && hour < 24 && minute < 60 && second < 60;
+        if !is_moment || !is_number(fraction) || fraction.len() > 9 {
+            return Err(TimestampError);
+        }
+        let millis: u64 = format!("{fraction:0<3}")[..3].parse().map_err(|_fault| TimestampError)?;
+        let days = days_before(year, month, day).ok_or(TimestampError)?;
+        let moment = Self((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis);
+        // Everything that was not looked at is as it has to be, if it is written back the same.
+        if moment.to_rfc3339()[..SECONDS_LENGTH] == *seconds { Ok(moment) } else { Err(TimestampError) }
+    }
+}
+
+/// How many days a date is after the first of January 1970, by the same count as [`date_of`].
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month.checked_sub(3)?) };
+    let (era, of_era) = (year / 400, year % 400);
+    let day = (153 * month + 2) / 5 + day.checked_sub(1)?;
+    (era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day).checked_sub(719_468)
 }
 
 /// A moment as text.
@@ -158,6 +201,29 @@ mod tests {
             let moment = Timestamp::from_millis(seconds * 1000 + 999);
             assert_eq!(moment.to_rfc3339(), text);
             assert_eq!(moment.to_rfc3339_millis().as_str(), text.replace('Z', ".999Z"));
+            assert_eq!(text.replace('Z', ".999Z").parse(), Ok(moment));
+            assert_eq!(text.parse(), Ok(Timestamp::from_millis(seconds * 1000)));
+        }
+        assert_eq!("1735689599001".parse(), Ok(Timestamp::from_millis(1_735_689_599_001)));
+        for bad in [
+            "",
+            "Z",
+            "now",
+            "2024-02-30T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01",
+            "2024-01-01T00:00:00",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01 00:00:00Z",
+            "2024-1-1T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2024-00-00T00:00:00Z",
+            "2024-01-01T00:00:00+01:00",
+            "-1",
+            "2024-01-01T00:00:0\u{e9}Z",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(TimestampError), "{bad}");
         }
     }
 }

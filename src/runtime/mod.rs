@@ -10,7 +10,7 @@ mod retry;
 mod single_flight;
 mod tasks;
 
-pub use clock::{Clock, Rfc3339, Timestamp};
+pub use clock::{Clock, Rfc3339, Timestamp, TimestampError};
 pub use cores::Cores;
 pub use daytime::{DayTime, DayTimeError, DayWindow};
 pub use retry::Backoff;

@@ -34,11 +34,15 @@ pub enum Step {
     Confirm,
     /// The content is durable, and its put returns.
     Acknowledge,
+    /// The catalogue is told of a change.
+    Commit,
+    /// The catalogue has the change, and it is acknowledged.
+    Committed,
 }
 
 impl Step {
     /// All of them, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Append,
         Self::SyncUpload,
         Self::SyncUploads,
@@ -51,6 +55,8 @@ impl Step {
         Self::CompleteParts,
         Self::Confirm,
         Self::Acknowledge,
+        Self::Commit,
+        Self::Committed,
     ];
 
     /// The word for it.
@@ -68,6 +74,8 @@ impl Step {
             Self::CompleteParts => "complete_parts",
             Self::Confirm => "confirm",
             Self::Acknowledge => "acknowledge",
+            Self::Commit => "commit",
+            Self::Committed => "committed",
         }
     }
 }
@@ -88,7 +96,8 @@ impl Steps {
         Self(Some(witness))
     }
 
-    pub(super) fn reach(&self, step: Step) -> io::Result<()> {
+    /// Tells that a step is about to be taken.
+    pub(crate) fn reach(&self, step: Step) -> io::Result<()> {
         self.0.as_ref().map_or(Ok(()), |witness| witness.reach(step))
     }
 }

@@ -103,12 +103,35 @@ impl Uploads {
         .await
     }
 
+    /// How far an upload is, without going on with it; `None` where there is none. Another request may be at it.
+    pub async fn find_offset(&self, id: &UploadId) -> Result<Option<u64>, UploadError> {
+        let path = self.path_of(id);
+        self.blocking("look at upload", move || match fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(UploadError::disk("look at upload", error)),
+        })
+        .await
+    }
+
+    /// Counts what [`Uploads::remove_abandoned`] would remove.
+    pub async fn find_abandoned(&self, before: Timestamp) -> Result<Removed, UploadError> {
+        let uploads = self.clone();
+        self.blocking("look for abandoned uploads", move || {
+            uploads.sweep(before, &|_| Ok(())).map_err(|source| UploadError::disk("look for uploads", source))
+        })
+        .await
+    }
+
     /// Removes the uploads that nothing was written to since `before`, and that no request is at. What cannot be removed
     /// is left for the next time.
     pub async fn remove_abandoned(&self, before: Timestamp) -> Result<Removed, UploadError> {
         let uploads = self.clone();
         self.blocking("remove abandoned uploads", move || {
-            uploads.sweep(before).map_err(|source| UploadError::disk("remove abandoned uploads", source))
+            let remove = |path: &Path| fs::remove_file(path);
+            uploads
+                .sweep(before, &remove)
+                .map_err(|source| UploadError::disk("remove abandoned uploads", source))
         })
         .await
     }
@@ -119,7 +142,8 @@ impl Uploads {
         self.sessions.kept()
     }
 
-    fn sweep(&self, before: Timestamp) -> io::Result<Removed> {
+    /// Removes, by `remove`, the uploads that are abandoned.
+    fn sweep(&self, before: Timestamp, remove: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<Removed> {
         let mut removed = Removed::default();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
@@ -130,7 +154,7 @@ impl Uploads {
             let Some(lease) = self.sessions.lease(id) else { continue };
             // Looked at again with the lease in hand: nobody writes to it now.
             let Ok(metadata) = entry.metadata() else { continue };
-            if !is_older(&entry, before) || fs::remove_file(entry.path()).is_err() {
+            if !is_older(&entry, before) || remove(&entry.path()).is_err() {
                 continue;
             }
             let _forgotten = lease.recall();

@@ -20,11 +20,14 @@ pub struct BlobRecord {
 /// Keeps the blobs, and their links to repositories.
 #[async_trait]
 pub trait HostedBlobs: Send + Sync {
-    /// Says that a blob is about to be put into a store: its grace time begins again, so that nobody removes the bytes
-    /// between this and [`HostedBlobs::record_blob`]. Fails while bytes of it are being removed.
+    /// Says that a blob is about to be put into a store, whether it is known or not: for the grace time from now on,
+    /// nobody removes its bytes. Fails while they are being removed.
     async fn announce_blob(&self, digest: &Digest, at: Timestamp) -> Result<()>;
 
     /// Records a blob that was put into a store, links it to the repository, and ends the upload that brought it.
+    ///
+    /// Fails with `BlobLeaving` where the blob was neither known nor announced, or where its bytes were removed since
+    /// it was announced, however long ago: what was put may be gone.
     ///
     /// An upload that is not there (any more) is no fault: the answer to the first attempt was lost.
     async fn record_blob(
@@ -46,6 +49,9 @@ pub trait HostedBlobs: Send + Sync {
 
     /// Finds a blob of a repository.
     async fn find_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<BlobRecord>>;
+
+    /// Lists up to `limit` repositories that are there and have a blob, in the order of their names.
+    async fn list_repositories_with_blob(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>>;
 
     /// Takes a blob from a repository. Fails where it is not there, and leaves the bytes to the collection.
     async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<()>;

@@ -31,12 +31,18 @@ pub enum ChangeKind {
     NamespaceDeleted,
     /// A namespace was restored.
     NamespaceRestored,
+    /// What a namespace allows was changed.
+    NamespaceChanged,
+    /// A deleted namespace was removed for good, with all its repositories.
+    NamespacePurged,
     /// A repository was created.
     RepositoryCreated,
     /// A repository was deleted.
     RepositoryDeleted,
     /// A repository was restored.
     RepositoryRestored,
+    /// A deleted repository was removed for good.
+    RepositoryPurged,
     /// A manifest came into a repository.
     ManifestPushed,
     /// A manifest was deleted from a repository.
@@ -49,23 +55,29 @@ pub enum ChangeKind {
     TagMoved,
     /// A tag was deleted.
     TagDeleted,
+    /// It was said when a tag goes by itself, or that it does not.
+    TagExpirySet,
 }
 
 impl ChangeKind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::NamespaceCreated,
         Self::NamespaceDeleted,
         Self::NamespaceRestored,
+        Self::NamespaceChanged,
+        Self::NamespacePurged,
         Self::RepositoryCreated,
         Self::RepositoryDeleted,
         Self::RepositoryRestored,
+        Self::RepositoryPurged,
         Self::ManifestPushed,
         Self::ManifestDeleted,
         Self::ManifestRestored,
         Self::ManifestCollected,
         Self::TagMoved,
         Self::TagDeleted,
+        Self::TagExpirySet,
     ];
 
     /// The word for it in the database and in logs.
@@ -74,15 +86,19 @@ impl ChangeKind {
             Self::NamespaceCreated => "namespace_created",
             Self::NamespaceDeleted => "namespace_deleted",
             Self::NamespaceRestored => "namespace_restored",
+            Self::NamespaceChanged => "namespace_changed",
+            Self::NamespacePurged => "namespace_purged",
             Self::RepositoryCreated => "repository_created",
             Self::RepositoryDeleted => "repository_deleted",
             Self::RepositoryRestored => "repository_restored",
+            Self::RepositoryPurged => "repository_purged",
             Self::ManifestPushed => "manifest_pushed",
             Self::ManifestDeleted => "manifest_deleted",
             Self::ManifestRestored => "manifest_restored",
             Self::ManifestCollected => "manifest_collected",
             Self::TagMoved => "tag_moved",
             Self::TagDeleted => "tag_deleted",
+            Self::TagExpirySet => "tag_expiry_set",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What can go wrong with the catalogue.
 
 use crate::metadata::MetadataError;
-use crate::oci::Digest;
+use crate::oci::{Digest, Tag};
 
 /// The result of an operation of the catalogue.
 pub type Result<T> = std::result::Result<T, CatalogueError>;
@@ -15,6 +15,9 @@ pub enum CatalogueError {
     /// There is no such repository, or it or its namespace was deleted.
     #[error("repository is unknown")]
     RepositoryUnknown,
+    /// There is no such account.
+    #[error("account is unknown")]
+    AccountUnknown,
     /// The repository does not have the manifest.
     #[error("manifest is unknown to the repository")]
     ManifestUnknown,
@@ -27,6 +30,9 @@ pub enum CatalogueError {
     /// The repository does not have the tag, or the tag never pointed there.
     #[error("tag is unknown to the repository")]
     TagUnknown,
+    /// The tag points to another manifest, and may not be moved.
+    #[error("tag {0} may not be moved")]
+    TagImmutable(Tag),
     /// The repository does not have the upload: it is finished, cancelled, or never was.
     #[error("upload is unknown to the repository")]
     UploadUnknown,

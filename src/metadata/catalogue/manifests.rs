@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::{Result, Stamp};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
+use crate::runtime::Timestamp;
 
 /// A manifest as it is pushed, read by the caller. The payload is a column: a push is one transaction with no second
 /// store to agree with, and who has the database has every name and what it means.
@@ -22,6 +23,21 @@ pub struct ManifestPush {
     pub missing_children: MissingChildren,
     /// Tags that point to it from now on.
     pub tags: Vec<Tag>,
+    /// Those of them that may not be moved from another manifest.
+    pub immutable_tags: Vec<Tag>,
+    /// When these tags go by themselves.
+    pub tags_expire_at: Option<Timestamp>,
+}
+
+/// That a client asked a repository for content: a manifest, or a blob that it is about to push otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentUse {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The content.
+    pub digest: Digest,
+    /// When.
+    pub used_at: Timestamp,
 }
 
 /// A manifest with all that answers need of it.
@@ -91,6 +107,9 @@ pub trait HostedManifests: Send + Sync {
         digest: &Digest,
         stamp: &Stamp,
     ) -> Result<Vec<Tag>>;
+
+    /// Records many uses at once. Those of unknown repositories, and those before a recorded one, change nothing.
+    async fn record_uses(&self, uses: &[ContentUse]) -> Result<()>;
 
     /// Lists what refers to `subject`, of one artifact type or of all, in the order of the digests.
     async fn list_referrers(

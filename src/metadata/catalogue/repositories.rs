@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::{Result, Stamp};
 use crate::oci::{NameError, RepositoryName};
+use crate::runtime::Timestamp;
 
 /// The first component of the names of repositories that belong together: `team` of `team/app`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,12 +87,33 @@ pub trait HostedRepositories: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Place<Namespace>>>;
 
+    /// Finds a namespace that is there.
+    async fn find_namespace(&self, name: &Namespace) -> Result<Option<Place<Namespace>>>;
+
+    /// Finds a namespace that was deleted and can be restored.
+    async fn find_deleted_namespace(&self, name: &Namespace) -> Result<Option<Place<Namespace>>>;
+
+    /// Until when a namespace that was deleted can be restored for certain.
+    async fn find_namespace_end(&self, name: &Namespace) -> Result<Option<Timestamp>>;
+
+    /// Finds the policy of a namespace that is there: the JSON object that was set last, `{}` where none was.
+    async fn find_namespace_policy(&self, name: &Namespace) -> Result<Option<String>>;
+
+    /// Replaces the policy of a namespace; the same again changes nothing. Fails where there is no such namespace.
+    async fn set_namespace_policy(&self, name: &Namespace, policy: &str, stamp: &Stamp) -> Result<()>;
+
+    /// Lists the policies of all namespaces that are there, in the order of their names.
+    async fn list_namespace_policies(&self) -> Result<Vec<(Namespace, String)>>;
+
     /// Creates a repository in a namespace that is there; one that is there is left as it is, one that was deleted is
     /// restored with all that it held.
     async fn create_repository(&self, name: &RepositoryName, stamp: &Stamp) -> Result<()>;
 
     /// Finds a repository that is there.
     async fn find_repository(&self, name: &RepositoryName) -> Result<Option<Place<RepositoryName>>>;
+
+    /// Finds a repository that was deleted and can be restored.
+    async fn find_deleted_repository(&self, name: &RepositoryName) -> Result<Option<Place<RepositoryName>>>;
 
     /// Deletes a repository. Fails where there is none.
     async fn delete_repository(&self, name: &RepositoryName, stamp: &Stamp) -> Result<()>;

@@ -46,6 +46,9 @@ pub trait Uploads: Send + Sync {
     /// Moves an upload on. Of two steps from one place the second one fails; the same step again is no fault.
     async fn advance_upload(&self, repository: &RepositoryName, id: &str, step: &UploadStep) -> Result<()>;
 
+    /// Forgets an upload, of whatever repository, that nothing came for since `before`; says whether it did.
+    async fn remove_silent_upload(&self, id: &str, before: Timestamp) -> Result<bool>;
+
     /// Forgets an upload. Fails where there is none.
     async fn remove_upload(&self, repository: &RepositoryName, id: &str) -> Result<()>;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{blob, digest, hosted, name, stamp};
+use super::{blob, digest, hosted, name, record_blob, stamp};
 use crate::metadata::catalogue::{BlobRecord, Catalogue, CatalogueError};
 
 type Subject = Arc<dyn Catalogue>;
@@ -16,7 +16,7 @@ pub(in crate::metadata::catalogue) async fn a_blob_belongs_to_repositories_that_
         hosted(catalogue, "b/three").await,
     );
     let layer = blob("layer");
-    catalogue.record_blob(&one, &layer, None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &one, &layer, None, &stamp(1)).await.unwrap();
     assert_eq!(catalogue.find_blob(&one, &layer.digest).await.unwrap(), Some(layer.clone()));
     assert_eq!(catalogue.find_blob(&two, &layer.digest).await.unwrap(), None);
     for from in [&three, &name("a/none")] {
@@ -29,7 +29,7 @@ pub(in crate::metadata::catalogue) async fn a_blob_belongs_to_repositories_that_
     }
     // Another store has it, too.
     let elsewhere = BlobRecord { locations: vec!["another".to_owned()], ..layer.clone() };
-    catalogue.record_blob(&one, &elsewhere, None, &stamp(3)).await.unwrap();
+    record_blob(catalogue, &one, &elsewhere, None, &stamp(3)).await.unwrap();
     let found = catalogue.find_blob(&two, &layer.digest).await.unwrap().unwrap();
     assert_eq!(found.locations, ["another".to_owned(), layer.locations[0].clone()]);
 
@@ -48,9 +48,9 @@ pub(in crate::metadata::catalogue) async fn a_push_of_a_blob_ends_its_upload_and
         catalogue.start_upload(repository, id, &stamp(1)).await.unwrap();
     }
     for _ in 0..2 {
-        catalogue.record_blob(&here, &blob("layer"), Some("one"), &stamp(2)).await.unwrap();
+        record_blob(catalogue, &here, &blob("layer"), Some("one"), &stamp(2)).await.unwrap();
         // The upload of another repository is none of this one's.
-        catalogue.record_blob(&here, &blob("layer"), Some("three"), &stamp(2)).await.unwrap();
+        record_blob(catalogue, &here, &blob("layer"), Some("three"), &stamp(2)).await.unwrap();
         assert_eq!(catalogue.find_upload(&here, "one").await.unwrap(), None);
     }
     assert!(catalogue.find_upload(&here, "two").await.unwrap().is_some());
@@ -60,9 +60,9 @@ pub(in crate::metadata::catalogue) async fn a_push_of_a_blob_ends_its_upload_and
 
 pub(in crate::metadata::catalogue) async fn a_blob_of_another_size_is_refused(catalogue: &Subject) {
     let here = hosted(catalogue, "a/here").await;
-    catalogue.record_blob(&here, &blob("layer"), None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &here, &blob("layer"), None, &stamp(1)).await.unwrap();
     let other = BlobRecord { size_bytes: 1, ..blob("layer") };
-    let refused = catalogue.record_blob(&here, &other, None, &stamp(2)).await;
+    let refused = record_blob(catalogue, &here, &other, None, &stamp(2)).await;
     assert!(matches!(refused, Err(CatalogueError::SizeContradicted(_))), "{refused:?}");
     assert_eq!(catalogue.find_blob(&here, &digest("layer")).await.unwrap(), Some(blob("layer")));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{blob, digest, hosted, manifest, push, push_image, stamp, tag};
+use super::{blob, digest, hosted, manifest, push, push_image, record_blob, stamp, tag};
 use crate::metadata::catalogue::{
     Catalogue, CatalogueError, ManifestPush, ManifestRecord, MissingChildren, Referrer,
 };
@@ -12,7 +12,7 @@ type Subject = Arc<dyn Catalogue>;
 
 pub(in crate::metadata::catalogue) async fn a_manifest_is_found_as_it_was_pushed(catalogue: &Subject) {
     let (here, there) = (hosted(catalogue, "a/here").await, hosted(catalogue, "a/there").await);
-    catalogue.record_blob(&here, &blob("layer"), None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &here, &blob("layer"), None, &stamp(1)).await.unwrap();
     let plain = push("plain", &["layer", "layer"], &["v1", "v2"]);
     let bare = ManifestPush {
         manifest: ManifestRecord {
@@ -40,8 +40,8 @@ pub(in crate::metadata::catalogue) async fn a_manifest_whose_blobs_are_not_all_t
     catalogue: &Subject,
 ) {
     let (here, there) = (hosted(catalogue, "a/here").await, hosted(catalogue, "a/there").await);
-    catalogue.record_blob(&here, &blob("layer"), None, &stamp(1)).await.unwrap();
-    catalogue.record_blob(&there, &blob("theirs"), None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &here, &blob("layer"), None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &there, &blob("theirs"), None, &stamp(1)).await.unwrap();
     let before = catalogue.last_change().await.unwrap();
     let image = push("image", &["layer", "theirs"], &["v1"]);
     match catalogue.push_manifest(&here, &image, &stamp(2)).await {
@@ -157,7 +157,7 @@ pub(in crate::metadata::catalogue) async fn a_push_that_is_dropped_was_done_whol
     catalogue: &Subject,
 ) {
     let here = hosted(catalogue, "a/here").await;
-    catalogue.record_blob(&here, &blob("layer"), None, &stamp(1)).await.unwrap();
+    record_blob(catalogue, &here, &blob("layer"), None, &stamp(1)).await.unwrap();
     // Dropped after 0, 1, 2, … polls: early ones do nothing, late ones all of it, none a part.
     for polls in 0..60 {
         let (text, version) = (format!("image {polls}"), format!("v{polls}"));

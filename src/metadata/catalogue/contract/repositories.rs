@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{hosted, name, push_image, stamp, tag};
-use crate::metadata::catalogue::{Catalogue, CatalogueError, Namespace, Presence};
+use crate::metadata::catalogue::{Catalogue, CatalogueError, ChangeKind, Namespace, Presence};
 
 type Subject = Arc<dyn Catalogue>;
 
@@ -93,4 +93,38 @@ pub(in crate::metadata::catalogue) async fn places_are_listed_in_order_page_by_p
     let after: Namespace = "a".parse().unwrap();
     let page = catalogue.list_namespaces(Presence::Live, Some(&after), 2).await.unwrap();
     assert_eq!(page.iter().map(|place| place.name.as_str()).collect::<Vec<_>>(), ["a-b", "a.b"]);
+}
+
+pub(in crate::metadata::catalogue) async fn a_policy_belongs_to_a_namespace_that_is_there(
+    catalogue: &Subject,
+) {
+    let (team, other): (Namespace, Namespace) = ("team".parse().unwrap(), "other".parse().unwrap());
+    assert_eq!(catalogue.find_namespace(&team).await.unwrap(), None);
+    assert_eq!(catalogue.find_namespace_policy(&team).await.unwrap(), None);
+    let unknown = catalogue.set_namespace_policy(&team, "{}", &stamp(0)).await;
+    assert!(matches!(unknown, Err(CatalogueError::NamespaceUnknown)), "{unknown:?}");
+    for namespace in [&team, &other] {
+        catalogue.create_namespace(namespace, &stamp(1)).await.unwrap();
+    }
+    let found = catalogue.find_namespace(&team).await.unwrap().unwrap();
+    assert_eq!((found.name, found.created, found.deleted), (team.clone(), stamp(1), None));
+    assert_eq!(catalogue.find_namespace_policy(&team).await.unwrap().unwrap(), "{}");
+
+    let policy = r#"{"anonymous_pull":true}"#;
+    for _ in 0..2 {
+        catalogue.set_namespace_policy(&team, policy, &stamp(2)).await.unwrap();
+    }
+    assert_eq!(catalogue.find_namespace_policy(&team).await.unwrap().unwrap(), policy);
+    let all = [(other.clone(), "{}".to_owned()), (team.clone(), policy.to_owned())];
+    assert_eq!(catalogue.list_namespace_policies().await.unwrap(), all);
+    let changes = catalogue.list_changes(2, 9).await.unwrap();
+    let seen: Vec<_> = changes.iter().map(|one| (one.kind, one.place.as_str(), &one.stamp)).collect();
+    assert_eq!(seen, [(ChangeKind::NamespaceChanged, "team", &stamp(2))]);
+
+    catalogue.delete_namespace(&team, &stamp(3)).await.unwrap();
+    assert_eq!(catalogue.find_namespace(&team).await.unwrap(), None);
+    assert_eq!(catalogue.find_namespace_policy(&team).await.unwrap(), None);
+    assert_eq!(catalogue.list_namespace_policies().await.unwrap(), all[..1]);
+    catalogue.restore_namespace(&team, &stamp(4)).await.unwrap();
+    assert_eq!(catalogue.list_namespace_policies().await.unwrap(), all);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::metadata::catalogue::{
-    BlobRecord, Catalogue, ManifestPush, ManifestRecord, MissingChildren, Namespace, Stamp,
+    BlobRecord, Catalogue, ManifestPush, ManifestRecord, MissingChildren, Namespace, Result, Stamp,
 };
 use crate::oci::{Algorithm, Digest, MediaType, RepositoryName, Tag};
 use crate::runtime::Timestamp;
@@ -66,6 +66,8 @@ pub(in crate::metadata::catalogue) fn push(text: &str, blobs: &[&str], tags: &[&
         children: Vec::new(),
         missing_children: MissingChildren::Refused,
         tags: tags.iter().map(|text| tag(text)).collect(),
+        immutable_tags: Vec::new(),
+        tags_expire_at: None,
     }
 }
 
@@ -80,6 +82,28 @@ pub(in crate::metadata::catalogue) async fn hosted(
     repository
 }
 
+/// Announces and records a blob, as a push does.
+pub(in crate::metadata::catalogue) async fn record_blob(
+    catalogue: &Arc<dyn Catalogue>,
+    repository: &RepositoryName,
+    blob: &BlobRecord,
+    upload: Option<&str>,
+    stamp: &Stamp,
+) -> Result<()> {
+    catalogue.announce_blob(&blob.digest, stamp.at).await?;
+    catalogue.record_blob(repository, blob, upload, stamp).await
+}
+
+/// Has what is deleted in a namespace come back for so many seconds.
+pub(in crate::metadata::catalogue) async fn keep_for(
+    catalogue: &Arc<dyn Catalogue>,
+    namespace: &str,
+    seconds: u64,
+) {
+    let policy = format!(r#"{{"restore_for_ms":{}}}"#, seconds * 1000);
+    catalogue.set_namespace_policy(&namespace.parse().unwrap(), &policy, &stamp(0)).await.unwrap();
+}
+
 /// Pushes an image of one layer, which is called as the image is.
 pub(in crate::metadata::catalogue) async fn push_image(
     catalogue: &Arc<dyn Catalogue>,
@@ -89,7 +113,7 @@ pub(in crate::metadata::catalogue) async fn push_image(
     seconds: u64,
 ) -> Digest {
     let layer = format!("layer of {text}");
-    catalogue.record_blob(repository, &blob(&layer), None, &stamp(seconds)).await.unwrap();
+    record_blob(catalogue, repository, &blob(&layer), None, &stamp(seconds)).await.unwrap();
     catalogue.push_manifest(repository, &push(text, &[&layer], tags), &stamp(seconds)).await.unwrap();
     digest(text)
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{at, digest, hosted, push_image, stamp, tag};
-use crate::metadata::catalogue::{Catalogue, CatalogueError, Stamp};
+use super::{at, digest, hosted, push, push_image, stamp, tag};
+use crate::metadata::catalogue::{
+    Catalogue, CatalogueError, ChangeKind, ContentUse, ManifestPush, Stamp, TagCondition,
+};
 
 type Subject = Arc<dyn Catalogue>;
 
@@ -99,4 +101,98 @@ pub(in crate::metadata::catalogue) async fn a_tag_is_restored_only_to_what_it_po
     }
     let history = catalogue.list_tag_history(&here, &tag("v1"), None, 9).await.unwrap();
     assert_eq!(history.iter().map(|row| row.digest).collect::<Vec<_>>(), [Some(one), Some(two), Some(one)]);
+}
+
+pub(in crate::metadata::catalogue) async fn a_tag_expires_when_it_was_last_said_to(catalogue: &Subject) {
+    let here = hosted(catalogue, "a/here").await;
+    let one = push_image(catalogue, &here, "one", &["v1", "v2"], 1).await;
+    let expiry =
+        async |name: &str| catalogue.find_tag_state(&here, &tag(name)).await.unwrap().unwrap().expires_at;
+    let set = async |name: &str, expires_at| {
+        catalogue.set_tag_expiry(&here, &tag(name), expires_at, &stamp(2)).await
+    };
+    assert_eq!(expiry("v1").await, None);
+    set("v1", Some(at(50))).await.unwrap();
+    let due = async |seconds| {
+        let due = catalogue.list_due_tags(at(seconds), 9).await.unwrap();
+        due.into_iter().map(|due| due.tag).collect::<Vec<_>>()
+    };
+    assert_eq!((due(49).await, due(50).await), (vec![], vec![tag("v1")]));
+    // A push that says nothing of it takes it back, a push that does says it anew.
+    push_image(catalogue, &here, "one", &["v1"], 3).await;
+    assert_eq!((expiry("v1").await, due(50).await), (None, vec![]));
+    let with_label =
+        ManifestPush { tags_expire_at: Some(at(60)), ..push("one", &["layer of one"], &["v1", "v2"]) };
+    catalogue.push_manifest(&here, &with_label, &stamp(4)).await.unwrap();
+    assert_eq!((expiry("v1").await, expiry("v2").await), (Some(at(60)), Some(at(60))));
+    let history = catalogue.list_tag_history(&here, &tag("v1"), None, 9).await.unwrap();
+    assert_eq!(
+        history.iter().map(|row| (row.digest, row.expires_at)).collect::<Vec<_>>(),
+        [(Some(one), Some(at(60)))]
+    );
+    // What is restored expires as it was to, where that is yet to come.
+    for (seconds, expected) in [(10, Some(at(60))), (60, None)] {
+        set("v1", Some(at(60))).await.unwrap();
+        catalogue.delete_tag(&here, &tag("v1"), &stamp(seconds)).await.unwrap();
+        assert_eq!(due(70).await, [tag("v2")]);
+        catalogue.restore_tag(&here, &tag("v1"), &one, &stamp(seconds)).await.unwrap();
+        assert_eq!(expiry("v1").await, expected, "{seconds}");
+    }
+    let unknown = set("v3", Some(at(1))).await;
+    assert!(matches!(unknown, Err(CatalogueError::TagUnknown)), "{unknown:?}");
+    // Nothing expires that is not there.
+    catalogue.delete_repository(&here, &stamp(80)).await.unwrap();
+    assert_eq!(due(90).await, []);
+    let kinds = catalogue.list_changes(0, 99).await.unwrap();
+    assert!(kinds.iter().filter(|one| one.kind == ChangeKind::TagExpirySet).count() >= 4);
+}
+
+pub(in crate::metadata::catalogue) async fn a_tag_is_retracted_only_while_it_is_as_it_was_seen(
+    catalogue: &Subject,
+) {
+    let here = hosted(catalogue, "a/here").await;
+    let one = push_image(catalogue, &here, "one", &["v1", "v2"], 1).await;
+    let states = catalogue.list_tag_states(&here, None, 9).await.unwrap();
+    assert_eq!(
+        states.iter().map(|state| (&state.tag, state.digest)).collect::<Vec<_>>(),
+        [(&tag("v1"), one), (&tag("v2"), one)]
+    );
+    assert_eq!((&states[0].since, states[0].used_at), (&stamp(1), None));
+    assert_eq!(catalogue.list_tag_states(&here, Some(&tag("v1")), 9).await.unwrap(), states[1..]);
+    let used = ContentUse { repository: here.clone(), digest: one, used_at: at(7) };
+    catalogue.record_uses(&[used]).await.unwrap();
+    assert_eq!(catalogue.find_tag_state(&here, &tag("v2")).await.unwrap().unwrap().used_at, Some(at(7)));
+    push_image(catalogue, &here, "two", &["v1"], 2).await;
+    let rule = Stamp { by: Arc::from("prune"), ..stamp(3) };
+    let retract = async |name: &str, condition| {
+        catalogue.retract_tag(&here, &tag(name), condition, &rule).await.unwrap()
+    };
+    assert!(!retract("v1", TagCondition::Unmoved(states[0].number)).await);
+    assert!(retract("v2", TagCondition::Unmoved(states[1].number)).await);
+    assert!(!retract("v2", TagCondition::Unmoved(states[1].number)).await);
+    let history = catalogue.list_tag_history(&here, &tag("v2"), None, 1).await.unwrap();
+    assert_eq!((history[0].digest, &history[0].stamp), (None, &rule));
+    assert!(!retract("v1", TagCondition::Due(at(99))).await);
+    catalogue.set_tag_expiry(&here, &tag("v1"), Some(at(50)), &stamp(3)).await.unwrap();
+    assert!(
+        !retract("v1", TagCondition::Due(at(49))).await && retract("v1", TagCondition::Due(at(50))).await
+    );
+}
+
+pub(in crate::metadata::catalogue) async fn an_immutable_tag_is_moved_by_no_push(catalogue: &Subject) {
+    let here = hosted(catalogue, "a/here").await;
+    push_image(catalogue, &here, "one", &["v1"], 1).await;
+    let fixed = |text: &str, layer: &str, tags: &[&str]| ManifestPush {
+        immutable_tags: vec![tag("v1"), tag("v2")],
+        ..push(text, &[layer], tags)
+    };
+    // What changes nothing is allowed, and what points nowhere may be pointed once.
+    let again = fixed("one", "layer of one", &["v1", "v2", "latest"]);
+    catalogue.push_manifest(&here, &again, &stamp(2)).await.unwrap();
+    let other = fixed("two", "layer of one", &["latest", "v2"]);
+    let refused = catalogue.push_manifest(&here, &other, &stamp(3)).await;
+    assert!(matches!(&refused, Err(CatalogueError::TagImmutable(name)) if *name == tag("v2")), "{refused:?}");
+    // Nothing of it was done.
+    assert_eq!(catalogue.find_tag(&here, &tag("latest")).await.unwrap(), Some(digest("one")));
+    assert_eq!(catalogue.find_manifest(&here, &digest("two")).await.unwrap(), None);
 }

@@ -14,12 +14,16 @@ use crate::runtime::Timestamp;
 impl HostedBlobs for SqlCatalogue {
     async fn announce_blob(&self, digest: &Digest, at: Timestamp) -> Result<()> {
         let mut session = self.begin().await?;
-        let known = session
-            .find(
-                "UPDATE blob SET recorded_at = $2 WHERE digest = $1 RETURNING condemned_at",
+        session
+            .execute(
+                "INSERT INTO blob_announcement (digest, announced_at) VALUES ($1, $2)
+                 ON CONFLICT (digest) DO UPDATE SET announced_at = excluded.announced_at
+                    WHERE blob_announcement.announced_at < excluded.announced_at",
                 values![digest, at],
             )
             .await?;
+        // After the row is locked: whoever condemned it before can be seen by now.
+        let known = session.find("SELECT condemned_at FROM blob WHERE digest = $1", values![digest]).await?;
         if let Some(known) = known
             && known.optional_number("condemned_at")?.is_some()
         {
@@ -92,6 +96,21 @@ impl HostedBlobs for SqlCatalogue {
         Ok(Some(BlobRecord { digest: *digest, size_bytes, locations }))
     }
 
+    async fn list_repositories_with_blob(&self, digest: &Digest, limit: u32) -> Result<Vec<RepositoryName>> {
+        let mut session = self.read().await?;
+        let rows = session
+            .fetch(
+                "SELECT repository.name FROM blob_link
+                 JOIN repository ON repository.id = blob_link.repository_id
+                 JOIN namespace ON namespace.name = repository.namespace
+                 WHERE blob_link.digest = $1 AND repository.deleted_at IS NULL AND namespace.deleted_at IS NULL
+                 ORDER BY repository.name LIMIT $2",
+                values![digest, limit],
+            )
+            .await?;
+        rows.iter().map(|row| Ok(row.parsed("name")?)).collect()
+    }
+
     async fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<()> {
         let mut session = self.begin().await?;
         let id = lock_repository(&mut session, repository).await?;
@@ -107,12 +126,23 @@ impl HostedBlobs for SqlCatalogue {
 
 /// Records a blob and where it lies. Its row is locked by that: whoever wants to condemn it waits.
 async fn record(session: &mut Session, blob: &BlobRecord, at: Timestamp) -> Result<()> {
+    let announced =
+        session.execute("DELETE FROM blob_announcement WHERE digest = $1", values![&blob.digest]).await?;
+    let created = session
+        .execute(
+            "INSERT INTO blob (digest, size_bytes, recorded_at) VALUES ($1, $2, $3)
+             ON CONFLICT (digest) DO NOTHING",
+            values![&blob.digest, blob.size_bytes, at],
+        )
+        .await?;
+    if created > 0 && announced == 0 {
+        // Nobody said that they put it, or its bytes were removed since: they may be gone.
+        return Err(CatalogueError::BlobLeaving(blob.digest));
+    }
     let known = session
         .find(
-            "INSERT INTO blob (digest, size_bytes, recorded_at) VALUES ($1, $2, $3)
-             ON CONFLICT (digest) DO UPDATE SET recorded_at = excluded.recorded_at
-             RETURNING size_bytes, condemned_at",
-            values![&blob.digest, blob.size_bytes, at],
+            "UPDATE blob SET recorded_at = $2 WHERE digest = $1 RETURNING size_bytes, condemned_at",
+            values![&blob.digest, at],
         )
         .await?;
     if let Some(known) = known {

@@ -5,12 +5,12 @@ use async_trait::async_trait;
 use super::SqlCatalogue;
 use super::lookups::{find_repository, has_manifest, lock_repository};
 use super::session::Session;
-use super::tags::move_tag;
+use super::tags::{Target, move_tag, require_unmoved};
 use super::values::{Row, values};
 use crate::metadata::MetadataError;
 use crate::metadata::catalogue::{
-    CatalogueError, ChangeKind, HostedManifests, ManifestPush, ManifestRecord, MissingChildren, Referrer,
-    Result, Stamp,
+    CatalogueError, ChangeKind, ContentUse, HostedManifests, ManifestPush, ManifestRecord, MissingChildren,
+    Referrer, Result, Stamp,
 };
 use crate::oci::{Digest, RepositoryName, Tag};
 
@@ -37,14 +37,20 @@ impl HostedManifests for SqlCatalogue {
                      VALUES ($1, $2, $3, $4, $5)
                      ON CONFLICT (repository_id, digest) DO UPDATE SET
                         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by,
-                        deleted_at = NULL, deleted_by = NULL",
+                        deleted_at = NULL, deleted_by = NULL, loose_since = NULL",
                     values![id, digest, push.manifest.subject.as_ref(), stamp.at, &*stamp.by],
                 )
                 .await?;
             session.note(ChangeKind::ManifestPushed, repository.as_str(), None, Some(digest), stamp);
         }
+        // Who pushes it wants it, with a tag or without.
+        hold(&mut session, id, digest).await?;
+        let target = Target::Manifest { digest, expires_at: push.tags_expire_at };
         for tag in &push.tags {
-            move_tag(&mut session, (id, repository), tag, Some(digest), stamp).await?;
+            if push.immutable_tags.contains(tag) {
+                require_unmoved(&mut session, id, tag, digest).await?;
+            }
+            move_tag(&mut session, (id, repository), tag, target, stamp).await?;
         }
         Ok(session.commit().await?)
     }
@@ -102,11 +108,30 @@ impl HostedManifests for SqlCatalogue {
         let tags: Vec<Tag> =
             rows.iter().map(|row| row.parsed("tag")).collect::<std::result::Result<_, _>>()?;
         for tag in &tags {
-            move_tag(&mut session, (id, repository), tag, None, stamp).await?;
+            move_tag(&mut session, (id, repository), tag, Target::Nothing, stamp).await?;
         }
         session.note(ChangeKind::ManifestDeleted, repository.as_str(), None, Some(digest), stamp);
         session.commit().await?;
         Ok(tags)
+    }
+
+    async fn record_uses(&self, uses: &[ContentUse]) -> Result<()> {
+        let mut uses: Vec<_> = uses.iter().collect();
+        // In one order everywhere: two nodes that do this do not wait for each other in a circle.
+        uses.sort_by(|one, other| (&one.repository, &one.digest).cmp(&(&other.repository, &other.digest)));
+        let mut session = self.begin().await?;
+        for ContentUse { repository, digest, used_at } in uses {
+            session
+                .execute(
+                    "INSERT INTO content_use (repository_id, digest, used_at)
+                     SELECT repository.id, $2, $3 FROM repository WHERE name = $1
+                     ON CONFLICT (repository_id, digest) DO UPDATE SET used_at = excluded.used_at
+                        WHERE content_use.used_at < excluded.used_at",
+                    values![repository, digest, *used_at],
+                )
+                .await?;
+        }
+        Ok(session.commit().await?)
     }
 
     async fn list_referrers(
@@ -132,6 +157,18 @@ impl HostedManifests for SqlCatalogue {
             .await?;
         rows.iter().map(read_referrer).collect()
     }
+}
+
+/// Has a manifest held by somebody again: whatever it lost before counts no more.
+async fn hold(session: &mut Session, repository: u64, digest: &Digest) -> Result<()> {
+    session
+        .execute(
+            "UPDATE manifest_link SET loose_since = NULL
+             WHERE repository_id = $1 AND digest = $2 AND loose_since IS NOT NULL",
+            values![repository, digest],
+        )
+        .await?;
+    Ok(())
 }
 
 /// Brings back a deleted manifest with all that it lists, as far as that was not collected.

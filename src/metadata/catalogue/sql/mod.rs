@@ -1,11 +1,14 @@
 //! The catalogue on both engines.
 
+mod accounts;
 mod blobs;
 mod changes;
 mod collection;
+mod foresight;
 mod lookups;
 mod manifests;
 mod postgres;
+mod purge;
 mod repositories;
 mod session;
 mod sqlite;

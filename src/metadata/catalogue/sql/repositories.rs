@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use super::SqlCatalogue;
 use super::session::Session;
 use super::values::{Row, values};
+use crate::metadata::MetadataError;
 use crate::metadata::catalogue::{
     CatalogueError, ChangeKind, HostedRepositories, Namespace, Place, Presence, Result, Stamp,
 };
 use crate::oci::RepositoryName;
+use crate::runtime::Timestamp;
 
 #[async_trait]
 impl HostedRepositories for SqlCatalogue {
@@ -21,7 +23,7 @@ impl HostedRepositories for SqlCatalogue {
                 values![name.as_str(), stamp.at, &*stamp.by],
             )
             .await?;
-        if created > 0 {
+        if created > 0 || begin_anew(&mut session, name, stamp).await? {
             session.note(ChangeKind::NamespaceCreated, name.as_str(), None, None, stamp);
         } else {
             revive_namespace(&mut session, name, stamp).await?;
@@ -62,11 +64,85 @@ impl HostedRepositories for SqlCatalogue {
         let rows = session
             .fetch(
                 "SELECT name, created_at, created_by, deleted_at, deleted_by FROM namespace
-                 WHERE name > $1 AND (deleted_at IS NULL) = ($2 = 1) ORDER BY name LIMIT $3",
+                 WHERE name > $1 AND (deleted_at IS NULL) = ($2 = 1) AND purged_at IS NULL
+                 ORDER BY name LIMIT $3",
                 values![after.map_or("", Namespace::as_str), is_live(presence), limit],
             )
             .await?;
         rows.iter().map(read_place).collect()
+    }
+
+    async fn find_namespace(&self, name: &Namespace) -> Result<Option<Place<Namespace>>> {
+        let mut session = self.read().await?;
+        let row = session
+            .find(
+                "SELECT name, created_at, created_by, deleted_at, deleted_by FROM namespace
+                 WHERE name = $1 AND deleted_at IS NULL",
+                values![name.as_str()],
+            )
+            .await?;
+        row.as_ref().map(read_place).transpose()
+    }
+
+    async fn find_deleted_namespace(&self, name: &Namespace) -> Result<Option<Place<Namespace>>> {
+        let mut session = self.read().await?;
+        let row = session
+            .find(
+                "SELECT name, created_at, created_by, deleted_at, deleted_by FROM namespace
+                 WHERE name = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL",
+                values![name.as_str()],
+            )
+            .await?;
+        row.as_ref().map(read_place).transpose()
+    }
+
+    async fn find_namespace_end(&self, name: &Namespace) -> Result<Option<Timestamp>> {
+        let mut session = self.read().await?;
+        let row = session
+            .find(
+                "SELECT deleted_at + restore_for_ms AS ends_at FROM namespace
+                 WHERE name = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL",
+                values![name.as_str()],
+            )
+            .await?;
+        Ok(row.map(|row| row.timestamp("ends_at")).transpose()?)
+    }
+
+    async fn find_namespace_policy(&self, name: &Namespace) -> Result<Option<String>> {
+        let mut session = self.read().await?;
+        let row = session
+            .find(
+                "SELECT policy FROM namespace WHERE name = $1 AND deleted_at IS NULL",
+                values![name.as_str()],
+            )
+            .await?;
+        Ok(row.map(|row| row.text("policy")).transpose()?)
+    }
+
+    async fn set_namespace_policy(&self, name: &Namespace, policy: &str, stamp: &Stamp) -> Result<()> {
+        let Retention { restore_for_ms, keep_untagged } = Retention::read(policy)?;
+        let mut session = self.begin().await?;
+        let changed = session
+            .execute(
+                "UPDATE namespace SET policy = $2, restore_for_ms = $3, keeps_untagged = $4
+                 WHERE name = $1 AND deleted_at IS NULL AND policy <> $2",
+                values![name.as_str(), policy, restore_for_ms, u32::from(keep_untagged)],
+            )
+            .await?;
+        if changed > 0 {
+            session.note(ChangeKind::NamespaceChanged, name.as_str(), None, None, stamp);
+        } else {
+            require_namespace(&mut session, name).await?;
+        }
+        Ok(session.commit().await?)
+    }
+
+    async fn list_namespace_policies(&self) -> Result<Vec<(Namespace, String)>> {
+        let mut session = self.read().await?;
+        let rows = session
+            .fetch("SELECT name, policy FROM namespace WHERE deleted_at IS NULL ORDER BY name", vec![])
+            .await?;
+        rows.iter().map(|row| Ok((row.parsed("name")?, row.text("policy")?))).collect()
     }
 
     async fn create_repository(&self, name: &RepositoryName, stamp: &Stamp) -> Result<()> {
@@ -96,6 +172,18 @@ impl HostedRepositories for SqlCatalogue {
                     repository.deleted_by
                  FROM repository JOIN namespace ON namespace.name = repository.namespace
                  WHERE repository.name = $1 AND repository.deleted_at IS NULL AND namespace.deleted_at IS NULL",
+                values![name],
+            )
+            .await?;
+        row.as_ref().map(read_place).transpose()
+    }
+
+    async fn find_deleted_repository(&self, name: &RepositoryName) -> Result<Option<Place<RepositoryName>>> {
+        let mut session = self.read().await?;
+        let row = session
+            .find(
+                "SELECT name, created_at, created_by, deleted_at, deleted_by FROM repository
+                 WHERE name = $1 AND deleted_at IS NOT NULL",
                 values![name],
             )
             .await?;
@@ -142,7 +230,7 @@ impl HostedRepositories for SqlCatalogue {
                     repository.deleted_by
                  FROM repository JOIN namespace ON namespace.name = repository.namespace
                  WHERE repository.name > $1 AND (repository.deleted_at IS NULL) = ($2 = 1)
-                    AND namespace.deleted_at IS NULL
+                    AND namespace.deleted_at IS NULL AND repository.purged_at IS NULL
                  ORDER BY repository.name LIMIT $3",
                 values![after.map_or("", RepositoryName::as_str), is_live(presence), limit],
             )
@@ -151,11 +239,50 @@ impl HostedRepositories for SqlCatalogue {
     }
 }
 
+/// What a policy says of how long what is deleted can come back. The statements that remove look at it under their
+/// locks, so that it lies in columns beside the policy.
+#[derive(Debug, serde::Deserialize)]
+#[serde(default)]
+struct Retention {
+    restore_for_ms: u64,
+    keep_untagged: bool,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { restore_for_ms: TWO_WEEKS_MS, keep_untagged: false }
+    }
+}
+
+impl Retention {
+    fn read(policy: &str) -> Result<Self> {
+        let read = serde_json::from_str(policy);
+        Ok(read.ok().ok_or(MetadataError::Unreadable { column: "policy" })?)
+    }
+}
+
+/// The default of the column `restore_for_ms`, and of the policy.
+const TWO_WEEKS_MS: u64 = 14 * 24 * 3600 * 1000;
+
+/// Takes the name of a namespace whose last repositories are being removed, and says whether there was one.
+async fn begin_anew(session: &mut Session, name: &Namespace, stamp: &Stamp) -> Result<bool> {
+    let begun = session
+        .execute(
+            "UPDATE namespace SET created_at = $2, created_by = $3, deleted_at = NULL, deleted_by = NULL,
+                purged_at = NULL, policy = '{}', restore_for_ms = $4, keeps_untagged = 0
+             WHERE name = $1 AND purged_at IS NOT NULL",
+            values![name.as_str(), stamp.at, &*stamp.by, TWO_WEEKS_MS],
+        )
+        .await?;
+    Ok(begun > 0)
+}
+
 /// Restores a namespace that was deleted, and says whether there was one.
 async fn revive_namespace(session: &mut Session, name: &Namespace, stamp: &Stamp) -> Result<bool> {
     let revived = session
         .execute(
-            "UPDATE namespace SET deleted_at = NULL, deleted_by = NULL WHERE name = $1 AND deleted_at IS NOT NULL",
+            "UPDATE namespace SET deleted_at = NULL, deleted_by = NULL
+             WHERE name = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL",
             values![name.as_str()],
         )
         .await?;

@@ -52,6 +52,15 @@ impl Uploads for SqlCatalogue {
         Ok(session.commit().await?)
     }
 
+    async fn remove_silent_upload(&self, id: &str, before: Timestamp) -> Result<bool> {
+        let mut session = self.begin().await?;
+        let removed = session
+            .execute("DELETE FROM upload WHERE id = $1 AND touched_at < $2", values![id, before])
+            .await?;
+        session.commit().await?;
+        Ok(removed > 0)
+    }
+
     async fn remove_upload(&self, repository: &RepositoryName, id: &str) -> Result<()> {
         let mut session = self.begin().await?;
         let repository = require_repository(&mut session, repository).await?;
@@ -74,7 +83,8 @@ impl Uploads for SqlCatalogue {
             .fetch(
                 "SELECT upload.id, name, offset_bytes, hash_state, started_at, started_by, touched_at FROM upload
                  JOIN repository ON repository.id = repository_id
-                 WHERE touched_at < $1 ORDER BY touched_at, upload.id LIMIT $2",
+                 WHERE touched_at < $1 AND repository.purged_at IS NULL
+                 ORDER BY touched_at, upload.id LIMIT $2",
                 values![before, limit],
             )
             .await?;

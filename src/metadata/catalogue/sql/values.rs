@@ -62,6 +62,12 @@ impl From<Timestamp> for Value {
     }
 }
 
+impl From<Option<Timestamp>> for Value {
+    fn from(moment: Option<Timestamp>) -> Self {
+        moment.map(Timestamp::as_millis).into()
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
@@ -149,6 +155,15 @@ impl Row {
 
     pub(super) fn timestamp(&self, column: &'static str) -> Result<Timestamp> {
         self.number(column).map(Timestamp::from_millis)
+    }
+
+    pub(super) fn optional_timestamp(&self, column: &'static str) -> Result<Option<Timestamp>> {
+        Ok(self.optional_number(column)?.map(Timestamp::from_millis))
+    }
+
+    /// A truth value, which `SQLite` has as a number.
+    pub(super) fn flag(&self, column: &'static str) -> Result<bool> {
+        read!(self, column)
     }
 
     /// A text that has a grammar.

@@ -1,0 +1,52 @@
+-- What goes by itself: tags that expire, manifests that lost what held them, places that were deleted long ago.
+
+-- From the policy, for the statements that remove: for how long what is deleted can come back, and whether (1) manifests
+-- without a tag stay.
+ALTER TABLE namespace ADD COLUMN restore_for_ms INTEGER NOT NULL DEFAULT 1209600000;
+ALTER TABLE namespace ADD COLUMN keeps_untagged INTEGER NOT NULL DEFAULT 0;
+
+-- Since when all of it is being removed: it cannot come back. A repository's name is free again from then on, and the
+-- row's ends in `#` and its id.
+ALTER TABLE namespace ADD COLUMN purged_at INTEGER;
+ALTER TABLE repository ADD COLUMN purged_at INTEGER;
+
+CREATE INDEX repository_deleted ON repository (deleted_at) WHERE deleted_at IS NOT NULL;
+CREATE INDEX repository_purged ON repository (id) WHERE purged_at IS NOT NULL;
+CREATE INDEX repository_by_namespace ON repository (namespace);
+
+-- When a tag goes by itself. In the history: when it was to go at the time when the row was the last one.
+ALTER TABLE tag ADD COLUMN expires_at INTEGER;
+ALTER TABLE tag_history ADD COLUMN expires_at INTEGER;
+
+CREATE INDEX tag_by_expiry ON tag (expires_at) WHERE expires_at IS NOT NULL;
+
+-- When a manifest last lost something that held it: a tag, an index that lists it, its subject.
+ALTER TABLE manifest_link ADD COLUMN loose_since INTEGER;
+
+CREATE INDEX manifest_link_loose ON manifest_link (loose_since) WHERE loose_since IS NOT NULL;
+
+-- When content of a repository was last asked for by a client.
+CREATE TABLE content_use (
+    repository_id INTEGER NOT NULL REFERENCES repository (id),
+    digest        TEXT    NOT NULL,
+    used_at       INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+) STRICT, WITHOUT ROWID;
+
+-- Blobs that somebody is about to put into a store. No blob is condemned, and none recorded anew, without a look at this
+-- row under its lock.
+CREATE TABLE blob_announcement (
+    digest       TEXT    NOT NULL PRIMARY KEY,
+    announced_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blob_announcement_by_age ON blob_announcement (announced_at);
+
+CREATE INDEX upload_by_repository ON upload (repository_id);
+
+-- What only one node at a time does.
+CREATE TABLE lease (
+    name      TEXT    NOT NULL PRIMARY KEY,
+    holder    TEXT    NOT NULL,
+    ends_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
