@@ -1,16 +1,54 @@
 //! The context that every use case takes first.
 
 use std::fmt;
+use std::sync::Arc;
+
+use super::Grants;
+use crate::metadata::catalogue::{AccountName, Role};
 
 /// On whose behalf something happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// A client that did not say who it is.
     Anonymous,
+    /// A client that showed a token which was issued to nobody in particular.
+    Guest,
+    /// A client that showed who it is.
+    Account(Arc<Account>),
     /// Whoever may use the administrator's API.
     Administrator,
     /// The node itself: revalidation, eviction.
     System,
+}
+
+/// Who a client is, and by what it showed that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The account.
+    pub name: AccountName,
+    /// What it may do just now.
+    pub rights: Rights,
+}
+
+/// What an account may do just now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// All that its role allows: it showed its password.
+    Role(Role),
+    /// What its token grants, which was less than or all of its rights when the token was issued.
+    Token(Grants),
+}
+
+impl Actor {
+    /// The name that histories have: that of the account, or the word for who has none.
+    pub fn name(&self) -> Arc<str> {
+        match self {
+            Self::Anonymous | Self::Guest => Arc::from(AccountName::ANONYMOUS),
+            Self::Account(account) => account.name.to_shared(),
+            Self::Administrator => Arc::from(AccountName::ADMINISTRATOR),
+            Self::System => Arc::from(AccountName::SYSTEM),
+        }
+    }
 }
 
 /// Names one request in logs and answers.
@@ -84,6 +122,16 @@ impl RequestContext {
     /// The context of an administrator's request.
     pub fn administrator() -> Self {
         Self { actor: Actor::Administrator, request_id: RequestId::random() }
+    }
+
+    /// The context of a request of whoever was authenticated.
+    pub const fn of(actor: Actor, request_id: RequestId) -> Self {
+        Self { actor, request_id }
+    }
+
+    /// Whether the client has shown nothing.
+    pub fn is_anonymous(&self) -> bool {
+        self.actor == Actor::Anonymous
     }
 
     /// The context of an anonymous client's request.
