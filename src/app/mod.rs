@@ -3,6 +3,7 @@
 //! The only place that names concrete back ends. Everything is bound and opened before the first
 //! connection is accepted, and taken down in the opposite order.
 
+mod hosting;
 mod workers;
 
 use std::num::NonZero;
@@ -15,13 +16,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::hosting::Opened;
 use crate::blobs::{Blobs, LocalBlobs};
 use crate::bundle::PublicKey;
 use crate::config::{Config, Loaded, Sources, UpstreamConfig};
 use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
+use crate::metadata::catalogue::SqlCatalogue;
 use crate::metadata::sqlite::{SqliteIndex, Start};
-use crate::registry::{CacheMetrics, CacheParts, Evictor, Names, Registry, RegistryMetrics, Services, UseLog};
+use crate::registry::{
+    CacheMetrics, CacheParts, Evictor, Names, Registry, RegistryMetrics, Services, UseLog,
+};
 use crate::runtime::{Clock, Cores, Tasks};
 use crate::server::{
     AdminAccess, Advice, CertificateReload, Condition, ReadinessCheck, Server, ServerMetrics, ServerServices,
@@ -46,6 +51,7 @@ struct App {
     evictor: Arc<Evictor>,
     uses: Arc<UseLog>,
     index: Arc<SqliteIndex>,
+    catalogue: Arc<SqlCatalogue>,
     tasks: Tasks,
     /// Last: what lives on them is used until the end.
     cores: Cores,
@@ -101,24 +107,25 @@ impl App {
             names: build_names(&config.upstreams, &upstreams)?,
             memory_bytes: config.storage.memory_bytes,
         });
-        workers::spawn_workers(&tasks, &parts, &evictor, &uses);
-        workers::spawn_listing_worker(&tasks, &registry, parts.clone());
-        workers::spawn_survey_worker(&tasks, &registry, clock.clone());
+        workers::spawn_upkeep(&tasks, &registry, &parts, &evictor, &uses);
         registry.replace_warm_schedule(&config.warm);
         registry.replace_bundle_keys(bundle_keys(config)?);
         // Before anybody can ask for a job of before.
         registry.resume_warm().await;
         workers::spawn_warm_worker(&tasks, &registry, clock.clone());
-        workers::spawn_disk_worker(&tasks, &registry, &parts);
         registry.set_scrub(&config.storage.scrub);
         if index.start() == Start::Anew {
             registry.note_index_replaced();
         }
         workers::spawn_background(&tasks, &registry, &evictor, parts);
+        let Opened { hosting, authenticator, catalogue } =
+            hosting::open(config, &tasks, &clock, &metrics).await?;
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
         let services = ServerServices {
             registry: Arc::new(registry.clone()),
+            hosting,
+            authenticator,
             metrics: ServerMetrics::new(metrics.registry()).context("make the server's metrics")?,
             metrics_registry: metrics.registry().clone(),
             node_id,
@@ -131,7 +138,19 @@ impl App {
         // What reads much at once does not compete with the start.
         workers::spawn_integrity_workers(&tasks, &registry, &clock);
         let (certificates, access) = (server.certificate_reload(), server.admin_access());
-        Ok(Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores })
+        Ok(Self {
+            registry,
+            server,
+            certificates,
+            access,
+            upstreams,
+            evictor,
+            uses,
+            index,
+            catalogue,
+            tasks,
+            cores,
+        })
     }
 
     /// Logs the one line that says where the server listens.
@@ -149,8 +168,19 @@ impl App {
         hang_ups: &mut Signal,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
-        let Self { registry, server, certificates, access, upstreams, evictor, uses, index, tasks, cores } =
-            self;
+        let Self {
+            registry,
+            server,
+            certificates,
+            access,
+            upstreams,
+            evictor,
+            uses,
+            index,
+            catalogue,
+            tasks,
+            cores,
+        } = self;
         let shutdown = CancellationToken::new();
         let mut served = tasks.spawn(server.serve(shutdown.clone()));
         tokio::pin!(stop);
@@ -179,6 +209,9 @@ impl App {
         }
         if tokio::time::timeout(INDEX_PATIENCE, index.close()).await.is_err() {
             tracing::warn!("the index was not closed in time; its log is played at the next start");
+        }
+        if tokio::time::timeout(INDEX_PATIENCE, catalogue.close()).await.is_err() {
+            tracing::warn!("the catalogue was not closed in time; its log is played at the next start");
         }
         drop(cores);
         tracing::info!("stopped");

@@ -38,7 +38,21 @@ const INDEX_PERIOD: Duration = Duration::from_hours(24);
 /// How many old listings are removed at once.
 const LISTING_BATCH: u32 = 10_000;
 
-pub(super) fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evictor>, uses: &Arc<UseLog>) {
+/// Starts what keeps the cache in order.
+pub(super) fn spawn_upkeep(
+    tasks: &Tasks,
+    registry: &Registry,
+    parts: &CacheParts,
+    evictor: &Arc<Evictor>,
+    uses: &Arc<UseLog>,
+) {
+    spawn_workers(tasks, parts, evictor, uses);
+    spawn_listing_worker(tasks, registry, parts.clone());
+    spawn_survey_worker(tasks, registry, parts.clock.clone());
+    spawn_disk_worker(tasks, registry, parts);
+}
+
+fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evictor>, uses: &Arc<UseLog>) {
     let clock = &parts.clock;
     let (signal, evictor) = (evictor.nudge_signal(), Arc::clone(evictor));
     let latest = Arc::clone(uses);
@@ -59,7 +73,7 @@ pub(super) fn spawn_workers(tasks: &Tasks, parts: &CacheParts, evictor: &Arc<Evi
     flush.first_run(FirstRun::AfterPeriod).nudged_by(signal).spawn(tasks, clock.clone());
 }
 
-pub(super) fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: CacheParts) {
+fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: CacheParts) {
     let (clock, registry) = (parts.clock.clone(), registry.clone());
     let listings = Worker::new("old-listings", LISTING_PERIOD, move || {
         let (parts, registry) = (parts.clone(), registry.clone());
@@ -76,7 +90,7 @@ pub(super) fn spawn_listing_worker(tasks: &Tasks, registry: &Registry, parts: Ca
     listings.first_run(FirstRun::AfterPeriod).spawn(tasks, clock);
 }
 
-pub(super) fn spawn_survey_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
+fn spawn_survey_worker(tasks: &Tasks, registry: &Registry, clock: Clock) {
     let (signal, registry) = (registry.survey_signal(), registry.clone());
     let survey = Worker::new("image-survey", SURVEY_PERIOD, move || {
         let registry = registry.clone();
@@ -97,7 +111,7 @@ pub(super) fn spawn_warm_worker(tasks: &Tasks, registry: &Registry, clock: Clock
     warm.spawn(tasks, clock);
 }
 
-pub(super) fn spawn_disk_worker(tasks: &Tasks, registry: &Registry, parts: &CacheParts) {
+fn spawn_disk_worker(tasks: &Tasks, registry: &Registry, parts: &CacheParts) {
     let registry = registry.clone();
     let watch = Worker::new("disk", DISK_PERIOD, move || {
         let registry = registry.clone();
@@ -124,7 +138,12 @@ pub(super) fn spawn_integrity_workers(tasks: &Tasks, registry: &Registry, clock:
     index.nudged_by(signal).spawn(tasks, clock.clone());
 }
 
-pub(super) fn spawn_background(tasks: &Tasks, registry: &Registry, evictor: &Arc<Evictor>, parts: CacheParts) {
+pub(super) fn spawn_background(
+    tasks: &Tasks,
+    registry: &Registry,
+    evictor: &Arc<Evictor>,
+    parts: CacheParts,
+) {
     let (registry, scrub) = (registry.clone(), registry.scrub_signal());
     tasks.spawn(async move { registry.follow_events().await });
     let (rebuild, evictor) = (Rebuild::new(parts, tasks.clone()), Arc::clone(evictor));

@@ -9,10 +9,12 @@ mod client_config;
 mod configuration;
 mod console;
 mod export;
+mod hosted;
 mod import;
 mod key;
 mod meter;
 mod serve;
+mod table;
 mod warm;
 
 use std::ffi::OsString;
@@ -63,6 +65,21 @@ enum Command {
     Key(key::KeyCommand),
     /// Has a running server fetch images ahead of time, whole.
     Warm(warm::WarmArguments),
+    /// Manages the namespaces that a running server hosts, and what they allow.
+    #[command(subcommand)]
+    Namespace(hosted::NamespaceCommand),
+    /// Lists, deletes and restores hosted repositories.
+    #[command(subcommand)]
+    Repository(hosted::RepositoryCommand),
+    /// Shows what hosted tags were, deletes and restores them.
+    #[command(subcommand)]
+    Tag(hosted::TagCommand),
+    /// Deletes the hosted tags that the rules of their namespaces say are to go.
+    Prune(hosted::PruneArguments),
+    /// Removes hosted content that nobody needs any more.
+    Collect(hosted::CollectArguments),
+    /// Compares everything that a running server hosts with its digests.
+    Verify(hosted::VerifyArguments),
 }
 
 /// The file that a configuration comes from.
@@ -146,6 +163,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Key(command)) => key::run(command),
         Some(Command::Warm(arguments)) => warm::run(&arguments),
+        Some(Command::Namespace(command)) => hosted::run_namespace(&command),
+        Some(Command::Repository(command)) => hosted::run_repository(&command),
+        Some(Command::Tag(command)) => hosted::run_tag(&command),
+        Some(Command::Prune(arguments)) => hosted::run_prune(&arguments),
+        Some(Command::Collect(arguments)) => hosted::run_collect(&arguments),
+        Some(Command::Verify(arguments)) => hosted::run_verify(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

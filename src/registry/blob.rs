@@ -4,11 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::watch;
 
 use super::core::Core;
 use super::direct::{Direct, Passing, is_clear_of_end};
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
+use super::hosted::ContentStream;
 use super::patience;
 use super::repository::Repository;
 use super::stored::Stored;
@@ -161,16 +163,28 @@ pub enum BlobPart {
 pub struct StoredPart {
     /// The part.
     pub slice: FileSlice,
-    origin: Arc<Origin>,
+    /// `None` of what is hosted here: it can be had nowhere else.
+    origin: Option<Arc<Origin>>,
 }
 
 impl StoredPart {
+    /// A part of a hosted blob.
+    pub(super) const fn of_hosted(slice: FileSlice) -> Self {
+        Self { slice, origin: None }
+    }
+
     /// Reads what was not sent yet: where the file cannot be sent, or not any more. A file that cannot be
     /// read either is replaced by upstream.
-    pub fn read_instead(&self) -> BlobStream {
+    pub fn read_instead(&self) -> BoxStream<'static, Result<Bytes, RegistryError>> {
         let rest = self.slice.range().clone();
-        let source = Reader::File(self.slice.file());
-        BlobStream { origin: Arc::clone(&self.origin), source, rest }
+        let file = self.slice.file();
+        match &self.origin {
+            Some(origin) => {
+                let source = Reader::File(file);
+                BlobStream { origin: Arc::clone(origin), source, rest }.into_bytes()
+            }
+            None => ContentStream::of_file(file, rest).into_bytes(),
+        }
     }
 }
 
@@ -235,6 +249,15 @@ impl BlobStream {
         part
     }
 
+    /// All bytes that are still to come.
+    pub fn into_bytes(self) -> BoxStream<'static, Result<Bytes, RegistryError>> {
+        stream::unfold(self, |mut blob| async move {
+            let part = blob.next().await?;
+            Some((part, blob))
+        })
+        .boxed()
+    }
+
     /// Like [`BlobStream::next`], but what lies in a file of the store is not read.
     pub async fn next_part(&mut self) -> Option<Result<BlobPart, RegistryError>> {
         let part = match self.next_in_file().await {
@@ -242,7 +265,7 @@ impl BlobStream {
                 let end = end.min(self.rest.start + PART);
                 if let Some(slice) = file.slice(self.rest.start..end) {
                     self.rest.start = end;
-                    let origin = Arc::clone(&self.origin);
+                    let origin = Some(Arc::clone(&self.origin));
                     return Some(Ok(BlobPart::Stored(StoredPart { slice, origin })));
                 }
                 // The file does not reach that far any more.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blobs::BlobError;
+use crate::blobs::hosted::HostedError;
 use crate::metadata::MetadataError;
 use crate::metadata::RepositoryId;
 use crate::oci::{Digest, Reference};
@@ -69,6 +70,9 @@ pub enum RegistryError {
     /// This node's disk failed.
     #[error("blob store")]
     Blobs(#[source] Arc<BlobError>),
+    /// The store of hosted content failed.
+    #[error("store of hosted content")]
+    HostedStore(#[source] Arc<HostedError>),
     /// A shared piece of work of this node panicked.
     #[error("internal fault")]
     Internal,
@@ -104,7 +108,7 @@ impl RegistryError {
             | Self::UpstreamBroken(_)
             | Self::UpstreamUnreachable(_)
             | Self::Offline { .. } => ErrorKind::Upstream,
-            Self::Metadata(_) | Self::Blobs(_) => ErrorKind::Store,
+            Self::Metadata(_) | Self::Blobs(_) | Self::HostedStore(_) => ErrorKind::Store,
             Self::Internal => ErrorKind::Internal,
         }
     }

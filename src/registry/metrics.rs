@@ -42,7 +42,11 @@ impl Drop for RunningFill {
 /// Makes metrics and registers them.
 pub(super) struct Maker<'a>(&'a Registry);
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    pub(super) const fn over(registry: &'a Registry) -> Self {
+        Self(registry)
+    }
+
     pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.register(IntCounter::new(name, help)?)
     }
@@ -68,7 +72,7 @@ impl Maker<'_> {
 impl RegistryMetrics {
     /// Makes the counters and registers them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let make = Maker(registry);
+        let make = Maker::over(registry);
         let fills_in_progress = make.gauge("fills_in_progress", "Blobs being fetched from upstream now")?;
         let integrity_failures = make.counters(
             "integrity_failures_total",

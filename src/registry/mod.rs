@@ -15,6 +15,7 @@ mod fill;
 mod fill_failure;
 mod freshness;
 mod holdings;
+pub mod hosted;
 mod image;
 mod import;
 mod integrity;

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
 use super::transmit::{Outbox, Piece};
+use crate::registry::hosted::ContentStream;
 use crate::registry::{BlobPart, BlobStream, RegistryError};
 
 /// The body of an answer.
@@ -166,7 +167,7 @@ impl Body for ResponseBody {
 /// allocation a body and none a part.
 pub(super) fn blob_pieces(blob: BlobStream, outbox: Option<Outbox>) -> PieceStream {
     let Some(outbox) = outbox else {
-        return blob_bytes(blob).map(|part| part.map(Piece::Bytes)).boxed();
+        return blob.into_bytes().map(|part| part.map(Piece::Bytes)).boxed();
     };
     stream::unfold((blob, outbox), |(mut blob, outbox)| async move {
         let piece = blob.next_part().await?.map(|part| match part {
@@ -178,11 +179,17 @@ pub(super) fn blob_pieces(blob: BlobStream, outbox: Option<Outbox>) -> PieceStre
     .boxed()
 }
 
-/// The bytes of an opened blob.
-pub(super) fn blob_bytes(blob: BlobStream) -> BoxStream<'static, Result<Bytes, RegistryError>> {
-    stream::unfold(blob, |mut blob| async move {
-        let part = blob.next().await?;
-        Some((part, blob))
+/// The same of an opened blob that is hosted here.
+pub(super) fn hosted_pieces(content: ContentStream, outbox: Option<Outbox>) -> PieceStream {
+    let Some(outbox) = outbox else {
+        return content.into_bytes().map(|part| part.map(Piece::Bytes)).boxed();
+    };
+    stream::unfold((content, outbox), |(mut content, outbox)| async move {
+        let piece = content.next_part().await?.map(|part| match part {
+            BlobPart::Bytes(bytes) => Piece::Bytes(bytes),
+            BlobPart::Stored(part) => outbox.put(part),
+        });
+        Some((piece, (content, outbox)))
     })
     .boxed()
 }

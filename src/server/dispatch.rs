@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, VIA};
 use http::request::Parts;
@@ -17,17 +18,22 @@ use http_body::Body;
 use super::body::ResponseBody;
 use super::distribution::{self, Answer, Call};
 use super::exchange::Exchange;
+use super::gate::Gate;
+use super::hosted;
 use super::metrics::ServerMetrics;
 use super::respond::Problem;
-use super::route::{self, Operation, Route, Target};
+use super::route::{self, Operation, Route, RouteError, Target};
 use crate::auth::{RequestContext, RequestId, policy};
-use crate::oci::ErrorCode;
+use crate::oci::{ErrorCode, RepositoryName};
+use crate::registry::hosted::Hosting;
 use crate::registry::{Registry, RegistryError, Repository, Spelling};
 use crate::upstream;
 
 /// Answers requests to the registry API.
 pub(super) struct Dispatcher {
     pub(super) registry: Arc<Registry>,
+    pub(super) hosting: Hosting,
+    pub(super) gate: Gate,
     pub(super) front: Front,
     /// Host and port of `external_url`.
     pub(super) external_host: Option<String>,
@@ -48,23 +54,48 @@ impl Dispatcher {
         client: SocketAddr,
     ) -> Response<ResponseBody>
     where
-        B: Body + Unpin,
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         self.front
-            .answer(request, client, async |parts: &Parts, route: &Route, context: &RequestContext| {
-                self.call_handler(parts, route, context).await
-            })
+            .answer(
+                request,
+                client,
+                async |parts: &Parts, route: &Route, context: &RequestContext, body: &mut B| {
+                    self.call_handler(parts, route, context, client, body).await
+                },
+            )
             .await
     }
 
-    async fn call_handler(&self, parts: &Parts, route: &Route, context: &RequestContext) -> Answer {
+    async fn call_handler<B>(
+        &self,
+        parts: &Parts,
+        route: &Route,
+        context: &RequestContext,
+        client: SocketAddr,
+        body: &mut B,
+    ) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if self.hosting.hosts_anything() || matches!(route.target, Target::Token) {
+            let hosted = Box::pin(self.call_hosted(parts, route, context, client, body)).await;
+            if let Some(answer) = hosted {
+                return answer;
+            }
+        }
         let (name, operation) = match &route.target {
             Target::Base { registry } => return self.answer_base(route, registry.as_deref()),
             Target::Catalog => {
-                return Box::pin(distribution::answer_catalog(&self.registry, context, route)).await;
+                return Box::pin(distribution::answer_catalog(&self.registry, &self.hosting, context, route))
+                    .await;
             }
+            Target::Token => return Err(RouteError::NoEndpoint.into()),
             Target::Repository { name, operation } => (name, operation),
         };
+        policy::require(context, route.action()).map_err(RegistryError::from)?;
         let repository = &self.find_repository(parts, route)?;
         let call = Call { registry: &self.registry, context, repository, name, route, parts };
         // The engine moves a request's future before it runs, and keeps room for the largest on every
@@ -83,6 +114,57 @@ impl Dispatcher {
             | Operation::FinishUpload(_)
             | Operation::CancelUpload(_) => Err(Problem::read_only()),
         }
+    }
+
+    /// Answers what is about content that is hosted here. What is cached is for anybody: there, nobody is asked who they
+    /// are.
+    async fn call_hosted<B>(
+        &self,
+        parts: &Parts,
+        route: &Route,
+        anonymous: &RequestContext,
+        client: SocketAddr,
+        body: &mut B,
+    ) -> Option<Answer>
+    where
+        B: Body<Data = Bytes> + Send + Unpin,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (gate, id, client) = (&self.gate, anonymous.request_id, client.ip());
+        match &route.target {
+            Target::Token => Some(gate.answer_token(&self.hosting, parts, route, client, body).await),
+            Target::Base { registry: None } if route.prefix.is_none() && route.ns.is_none() => {
+                gate.require_login(parts, route, id, client).await.err().map(Err)
+            }
+            Target::Base { .. } => None,
+            Target::Catalog => Some(match gate.admit(parts, route, id, client).await {
+                Ok(context) => {
+                    distribution::answer_catalog(&self.registry, &self.hosting, &context, route).await
+                }
+                Err(problem) => Err(problem),
+            }),
+            Target::Repository { operation, .. } => {
+                let repository = &self.find_hosted(parts, route)?;
+                Some(match gate.admit(parts, route, id, client).await {
+                    Ok(context) => {
+                        let (hosting, context) = (&self.hosting, &context);
+                        let call = hosted::Call { hosting, gate, context, repository, route, parts };
+                        hosted::answer(&call, operation, body).await
+                    }
+                    Err(problem) => Err(problem),
+                })
+            }
+        }
+    }
+
+    /// The hosted repository that a request means, if it means one.
+    fn find_hosted(&self, parts: &Parts, route: &Route) -> Option<RepositoryName> {
+        let own_hosts: Vec<&str> = host_of(parts).into_iter().chain(self.external_host.as_deref()).collect();
+        let names = self.registry.names();
+        let spelling = route.spelling(&own_hosts)?;
+        let name = names.find_unqualified(&spelling)?;
+        let namespace = name.split('/').next().unwrap_or(name);
+        self.hosting.hosts(namespace).then(|| name.parse().ok()).flatten()
     }
 
     fn find_repository(&self, parts: &Parts, route: &Route) -> Result<Repository, RegistryError> {
@@ -116,16 +198,16 @@ impl Front {
     ) -> Response<ResponseBody>
     where
         B: Body + Unpin,
-        H: AsyncFnOnce(&Parts, &Route, &RequestContext) -> Answer,
+        H: AsyncFnOnce(&Parts, &Route, &RequestContext, &mut B) -> Answer,
     {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let id = request_id(&parts.headers);
         let mut exchange = Exchange::begin(&self.metrics, &parts, client, id);
         let context = RequestContext::anonymous(id);
         let mut ns = None;
         let work = async {
-            let route = self.admit(&parts, &context, &mut exchange)?;
-            let response = handler(&parts, &route, &context).await?;
+            let route = self.admit(&parts, &mut exchange)?;
+            let response = handler(&parts, &route, &context, &mut body).await?;
             ns = route.ns;
             Ok(response)
         };
@@ -144,13 +226,8 @@ impl Front {
         exchange.answer(&parts.method, response)
     }
 
-    /// Finds out what is asked for, and whether it may be.
-    fn admit(
-        &self,
-        parts: &Parts,
-        context: &RequestContext,
-        exchange: &mut Exchange,
-    ) -> Result<Route, Problem> {
+    /// Finds out what is asked for.
+    fn admit(&self, parts: &Parts, exchange: &mut Exchange) -> Result<Route, Problem> {
         if is_loop(&parts.headers, &self.node_id) {
             let message = "the request has passed this server already: an upstream leads back to it";
             let status = StatusCode::LOOP_DETECTED;
@@ -158,7 +235,6 @@ impl Front {
         }
         let route = route::parse(&parts.method, parts.uri.path(), parts.uri.query())?;
         exchange.set_route(route.as_str());
-        policy::require(context, route.action()).map_err(RegistryError::from)?;
         Ok(route)
     }
 }

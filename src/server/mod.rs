@@ -5,11 +5,14 @@
 
 mod admin;
 mod body;
+mod challenge;
 mod conditional;
 mod connection;
 mod dispatch;
 mod distribution;
 mod exchange;
+mod gate;
+mod hosted;
 mod listener;
 mod metrics;
 mod provenance;
@@ -19,12 +22,14 @@ pub mod route;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod token;
 mod transmit;
 mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::Uri;
 use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
@@ -34,17 +39,25 @@ pub use metrics::ServerMetrics;
 pub use tls::TlsError;
 
 use self::admin::Admin;
+use self::challenge::Transport;
 use self::dispatch::{Dispatcher, Front};
+use self::gate::Gate;
 use self::listener::{Listener, ListenerSettings};
 use self::tls::CertificateStore;
+use crate::auth::Authenticator;
 use crate::config::{ServerConfig, TlsConfig};
 use crate::registry::Registry;
+use crate::registry::hosted::Hosting;
 use crate::runtime::{Cores, Tasks};
 
 /// What the server needs of the process around it.
 pub struct ServerServices {
     /// The use cases.
     pub registry: Arc<Registry>,
+    /// Those of what is hosted here.
+    pub hosting: Hosting,
+    /// Finds out who asks for that.
+    pub authenticator: Authenticator,
     /// What the server counts; made once, registered in `metrics_registry`.
     pub metrics: ServerMetrics,
     /// What `/metrics` shows.
@@ -70,6 +83,7 @@ pub struct Server {
     access: AdminAccess,
     settings: ListenerSettings,
     external_host: Option<String>,
+    external_url: Option<Uri>,
     services: ServerServices,
 }
 
@@ -121,6 +135,7 @@ impl Server {
             access,
             settings,
             external_host,
+            external_url: config.external_url.clone(),
             services,
         })
     }
@@ -158,19 +173,25 @@ impl Server {
             advice: services.advice,
             shutdown: shutdown.clone(),
         });
-        let registry = Arc::clone(&services.registry);
+        let (registry, hosting) = (Arc::clone(&services.registry), services.hosting.clone());
         let admin_settings = settings.for_admin();
         let end = CancellationToken::new();
         let admin_task = services.tasks.spawn(self.admin_listener.serve(
             admin_settings,
             move |request, client| {
-                let (admin, registry) = (Arc::clone(&admin), Arc::clone(&registry));
-                async move { admin::answer(&admin, &registry, request, client).await }
+                let (admin, registry, hosting) = (Arc::clone(&admin), Arc::clone(&registry), hosting.clone());
+                async move { admin::answer(&admin, &registry, &hosting, request, client).await }
             },
             end.clone(),
         ));
         let dispatcher = Arc::new(Dispatcher {
             registry: services.registry,
+            hosting: services.hosting,
+            gate: Gate {
+                authenticator: services.authenticator,
+                external_url: self.external_url,
+                transport: if self.certificates.is_some() { Transport::Tls } else { Transport::Clear },
+            },
             front: Front { metrics: services.metrics, node_id: services.node_id },
             external_host: self.external_host,
         });

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::ranges::{self, Refusal};
@@ -38,8 +38,12 @@ pub(super) enum Extra {
     RetryAfter(Duration),
     /// Only GET and HEAD are allowed.
     Allow,
+    /// What the client has to show, and where it gets it.
+    Challenge(HeaderValue),
     /// The size of content of which no requested range exists.
     UnsatisfiedRange(u64),
+    /// Headers as they are.
+    Headers(Vec<(HeaderName, HeaderValue)>),
 }
 
 /// What the log is told of an answer that is an error; travels with the response.
@@ -99,7 +103,7 @@ impl Problem {
         Self { causes: Some(causes), ..Self::new(status, ErrorCode::Unknown, "internal", message) }
     }
 
-    fn with_causes(self, error: &RegistryError) -> Self {
+    pub(super) fn with_causes(self, error: &dyn std::error::Error) -> Self {
         Self { causes: Some(chain_of(error)), ..self }
     }
 
@@ -120,6 +124,10 @@ impl Problem {
             }
             Extra::Allow => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            Extra::Headers(lines) => headers.extend(lines),
+            Extra::Challenge(challenge) => {
+                headers.insert(WWW_AUTHENTICATE, challenge);
             }
             Extra::UnsatisfiedRange(size_bytes) => {
                 headers.insert(CONTENT_RANGE, ranges::unsatisfied_range(size_bytes));
@@ -163,6 +171,10 @@ impl From<RegistryError> for Problem {
                 let is_full = matches!(**source, BlobError::Full { .. });
                 of_store("blobs", is_full, "this server's disk failed").with_causes(&error)
             }
+            RegistryError::HostedStore(source) => {
+                of_store("store", source.is_transient(), "this server's object store failed")
+                    .with_causes(&error)
+            }
             RegistryError::Internal => Self::internal(chain_of(&error)),
         }
     }
@@ -180,7 +192,8 @@ fn of_upstream(status: StatusCode, code: ErrorCode, source: &UpstreamError) -> P
     Problem::new(status, code, source.kind(), source.to_string())
 }
 
-fn of_store(class: &'static str, may_pass: bool, message: &'static str) -> Problem {
+/// That a store of this server failed, and whether that may pass by itself.
+pub(super) fn of_store(class: &'static str, may_pass: bool, message: &'static str) -> Problem {
     if may_pass {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable, class, message);
         Problem { extra: Extra::RetryAfter(SHORTEST_RETRY_AFTER), ..problem }

@@ -22,7 +22,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::server::TlsStream;
 
-use super::body::blob_bytes;
 use crate::blobs::is_socket_error;
 use crate::registry::{RegistryError, StoredPart};
 
@@ -218,7 +217,7 @@ impl Transmission {
     }
 
     fn read_instead(&mut self) {
-        self.state = State::Reading { parts: blob_bytes(self.part.read_instead()), next: Bytes::new() };
+        self.state = State::Reading { parts: self.part.read_instead(), next: Bytes::new() };
     }
 }
 

@@ -1,6 +1,5 @@
 //! `tidegate cache`: looks at what a running server has cached, verifies and purges it.
 
-mod table;
 mod verify;
 
 use std::time::Duration;
@@ -8,9 +7,9 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use self::table::{Table, count, size};
 use self::verify::VerifyArguments;
 use super::admin_client::{AdminClient, ServerArguments, read_environment};
+use super::table::{Table, count, size};
 use super::{Failure, Format, console};
 use crate::oci::{Digest, Tag, encode_query};
 

@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::table::size;
 use super::{Filter, Shared};
+use crate::cli::table::size;
 use crate::cli::{Failure, Format, console};
 
 /// How often the server is asked.

@@ -149,7 +149,7 @@ impl<'a> Catalogue<'a> {
 
 /// What a tag of the schemes for referrers is about: `sha256-<hex>` (OCI distribution specification,
 /// "Referrers Tag Schema"), `sha256-<hex>.sig`, `.att` and `.sbom` (cosign).
-fn subject_of(tag: &Tag) -> Option<Digest> {
+pub(in crate::registry) fn subject_of(tag: &Tag) -> Option<Digest> {
     let text = tag.as_str();
     let text = [".sig", ".att", ".sbom"].iter().find_map(|end| text.strip_suffix(end)).unwrap_or(text);
     let (algorithm, hex) = text.split_once('-')?;

@@ -11,7 +11,7 @@ mod survey;
 mod uses;
 mod walk;
 
-pub(super) use catalogue::Catalogue;
+pub(super) use catalogue::{Catalogue, subject_of};
 pub(super) use survey::{Survey, run as survey};
 pub(super) use uses::Uses;
 pub(super) use walk::is_elsewhere;

@@ -64,6 +64,12 @@ impl Names {
         Ok(Repository { id, upstream: Arc::clone(&self.upstreams[upstream]), explicit })
     }
 
+    /// The name in a request that says no registry in any way: it means a hosted repository, where there is a namespace
+    /// of its first component, and the default upstream otherwise.
+    pub fn find_unqualified<'a>(&self, spelling: &Spelling<'a>) -> Option<&'a str> {
+        self.table.find_unqualified(spelling)
+    }
+
     /// Whether `host` is the name or an alias of a registry: decides whether `/v2/<host>/` exists.
     pub fn knows(&self, host: &str) -> bool {
         self.table.find(host).is_some()

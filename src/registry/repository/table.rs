@@ -64,6 +64,18 @@ impl NameTable {
         self.hosts.get(&*normalize(host)).copied()
     }
 
+    /// The name, where the request says no registry in any way.
+    pub(super) fn find_unqualified<'a>(&self, spelling: &Spelling<'a>) -> Option<&'a str> {
+        let ns = spelling.ns.filter(|ns| !ns.is_empty() && !self.is_own(ns, spelling.own_hosts));
+        if ns.is_some() {
+            return None;
+        }
+        match self.split(spelling, None) {
+            Ok((None, name)) => Some(name),
+            Ok((Some(_), _)) | Err(_) => None,
+        }
+    }
+
     pub(super) fn resolve(&self, spelling: &Spelling<'_>) -> Result<Meaning, RegistryError> {
         let ns = spelling.ns.filter(|ns| !ns.is_empty() && !self.is_own(ns, spelling.own_hosts));
         let (by_path, name) = self.split(spelling, ns)?;

@@ -8,7 +8,10 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{JSON, bundles, cache, images, offline, pins, text, verify, warm};
+use super::{
+    JSON, bundles, cache, collection, images, namespaces, offline, pins, restore, tags, text, verify, warm,
+};
+use crate::registry::hosted::Hosting;
 use crate::registry::{ErrorKind, Registry, RegistryError};
 
 /// What every path of the API begins with.
@@ -30,6 +33,16 @@ pub(super) enum Endpoint {
     ExportPlan,
     ExportContent,
     Import,
+    Namespaces,
+    Namespace,
+    Restore,
+    Repositories,
+    Tags,
+    TagHistory,
+    TagExpiry,
+    Prune,
+    Collection,
+    VerifyHosted,
 }
 
 /// A path of the API.
@@ -96,6 +109,16 @@ pub(super) const ROUTES: &[ApiRoute] = &[
     route("/api/v1/export/content", "POST", Endpoint::ExportContent)
         .that_takes(Takes::Order(2 * 1024 * 1024)),
     route("/api/v1/import", "POST", Endpoint::Import).that_takes(Takes::Bundle),
+    route("/api/v1/namespaces", "GET, HEAD, POST", Endpoint::Namespaces),
+    route("/api/v1/namespaces/{id}", "GET, HEAD, PUT, DELETE", Endpoint::Namespace),
+    route("/api/v1/restore", "POST", Endpoint::Restore),
+    route("/api/v1/repositories", "GET, HEAD, DELETE", Endpoint::Repositories),
+    route("/api/v1/tags", "GET, HEAD, DELETE", Endpoint::Tags),
+    route("/api/v1/tags/history", "GET, HEAD", Endpoint::TagHistory),
+    route("/api/v1/tags/expiry", "PUT", Endpoint::TagExpiry),
+    route("/api/v1/prune", "POST", Endpoint::Prune),
+    route("/api/v1/collection", "GET, HEAD, POST", Endpoint::Collection),
+    route("/api/v1/verify", "POST", Endpoint::VerifyHosted),
 ];
 
 /// One request, from somebody who may ask, of a method that there is.
@@ -158,6 +181,7 @@ pub(super) fn is_below(path: &str) -> bool {
 pub(super) async fn answer<B>(
     admitted: Result<(), Refusal>,
     registry: &Registry,
+    hosting: &Hosting,
     request: Request<B>,
 ) -> Response<super::Body>
 where
@@ -181,7 +205,7 @@ where
     }
     let (parts, mut body) = request.into_parts();
     let answered = match read(&parts, &mut body, id, route.takes).await {
-        Ok(call) => ask(registry, route.endpoint, &call, body).await,
+        Ok(call) => ask(registry, hosting, route.endpoint, &call, body).await,
         Err(refusal) => Err(refusal),
     };
     answered.unwrap_or_else(refuse)
@@ -190,6 +214,7 @@ where
 /// Has a call answered; `body` is what of it was not read: a bundle.
 async fn ask<B>(
     registry: &Registry,
+    hosting: &Hosting,
     endpoint: Endpoint,
     call: &Call,
     body: B,
@@ -213,6 +238,16 @@ where
         Endpoint::ExportPlan => bundles::answer_plan(registry, call).await,
         Endpoint::ExportContent => return bundles::answer_content(registry, call).await,
         Endpoint::Import => bundles::answer_import(registry, call, body).await,
+        Endpoint::Namespaces => namespaces::answer_all(registry, hosting, call).await,
+        Endpoint::Namespace => namespaces::answer_one(hosting, call).await,
+        Endpoint::Restore => restore::answer(hosting, call).await,
+        Endpoint::Repositories => tags::answer_repositories(hosting, call).await,
+        Endpoint::Tags => tags::answer_tags(hosting, call).await,
+        Endpoint::TagHistory => tags::answer_history(hosting, call).await,
+        Endpoint::TagExpiry => tags::answer_expiry(hosting, call).await,
+        Endpoint::Prune => collection::answer_prune(hosting, call).await,
+        Endpoint::Collection => collection::answer_collection(hosting, call).await,
+        Endpoint::VerifyHosted => collection::answer_verify(hosting, call).await,
     };
     answered.map(|(status, value)| text(status, JSON, value.to_string()))
 }

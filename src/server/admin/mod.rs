@@ -4,10 +4,15 @@ mod access;
 mod api;
 mod bundles;
 mod cache;
+mod collection;
 mod health;
 mod images;
+mod namespaces;
 mod offline;
+mod parameters;
 mod pins;
+mod restore;
+mod tags;
 mod verify;
 mod warm;
 
@@ -24,6 +29,7 @@ pub use health::{Advice, Condition, ReadinessCheck};
 
 use super::body::ResponseBody;
 use crate::registry::Registry;
+use crate::registry::hosted::Hosting;
 
 /// A body: mostly small, and all at hand.
 type Body = ResponseBody;
@@ -32,6 +38,7 @@ type Body = ResponseBody;
 pub(super) async fn answer<B>(
     admin: &Admin,
     registry: &Registry,
+    hosting: &Hosting,
     request: Request<B>,
     client: SocketAddr,
 ) -> Response<Body>
@@ -44,7 +51,7 @@ where
         return admin.answer(&request).await;
     }
     let admitted = admin.access.require(request.headers(), request.uri(), client);
-    Box::pin(api::answer(admitted, registry, request)).await
+    Box::pin(api::answer(admitted, registry, hosting, request)).await
 }
 
 /// Answers questions about how the node does.

@@ -11,7 +11,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::{Answer, Call, content_headers, not_modified, set_single_part};
 use crate::oci::{Digest, MediaType, RangeSet};
-use crate::registry::{OpenBlob, RegistryError};
+use crate::registry::RegistryError;
 use crate::server::body::{PieceStream, ResponseBody, blob_pieces};
 use crate::server::conditional::{names_digest, requested_ranges};
 use crate::server::metrics::ContentLabel;
@@ -34,7 +34,14 @@ pub(in crate::server) async fn answer_blob(call: &Call<'_>, digest: &Digest) -> 
     response.headers_mut().insert(CONTENT_TYPE, BLOB_TYPE);
     let outbox = call.parts.extensions.get::<Outbox>().cloned();
     match (ranges, blob.size_bytes) {
-        (Some(ranges), Some(size_bytes)) => answer_ranges(response, blob, outbox, &ranges, size_bytes).await,
+        (Some(ranges), Some(size_bytes)) => {
+            let blob = Arc::new(blob);
+            let read = move |range| {
+                let (blob, outbox) = (Arc::clone(&blob), outbox.clone());
+                async move { Ok(blob_pieces(blob.read(range).await?, outbox)) }
+            };
+            answer_ranges(response, read, &ranges, size_bytes).await
+        }
         // Without a size there is no valid `Content-Range`, so the range is ignored.
         (_, size_bytes) => {
             let parts = blob_pieces(blob.read_all().await?, outbox);
@@ -57,18 +64,22 @@ async fn answer_without_body(call: &Call<'_>, digest: &Digest, is_known: bool) -
     Ok(response)
 }
 
-async fn answer_ranges(
+/// Answers with the ranges asked for, which `read` reads.
+pub(in crate::server) async fn answer_ranges<R, F>(
     mut response: Response<ResponseBody>,
-    blob: OpenBlob,
-    outbox: Option<Outbox>,
+    read: R,
     ranges: &RangeSet,
     size_bytes: u64,
-) -> Answer {
+) -> Answer
+where
+    R: Fn(Range<u64>) -> F + Send + 'static,
+    F: Future<Output = Result<PieceStream, RegistryError>> + Send + 'static,
+{
     let partial = Partial::plan(ranges, size_bytes, MediaType::OCTET_STREAM.as_str())
         .map_err(|refusal| Problem::range(refusal, size_bytes))?;
     match partial {
         Partial::Single(range) => {
-            let parts = blob_pieces(blob.read(range.clone()).await?, outbox);
+            let parts = read(range.clone()).await?;
             set_single_part(&mut response, &range, size_bytes);
             Ok(response.map(|_empty| ResponseBody::stream(parts, Some(range.end - range.start))))
         }
@@ -77,11 +88,6 @@ async fn answer_ranges(
             let body_bytes = multipart.size_bytes();
             response.headers_mut().insert(CONTENT_TYPE, multipart.content_type());
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
-            let blob = Arc::new(blob);
-            let read = move |range| {
-                let (blob, outbox) = (Arc::clone(&blob), outbox.clone());
-                async move { Ok(blob_pieces(blob.read(range).await?, outbox)) }
-            };
             let parts = multipart_parts(read, multipart).await?;
             Ok(response.map(|_empty| ResponseBody::stream(parts, Some(body_bytes))))
         }
@@ -113,7 +119,8 @@ fn with_head(head: Bytes, bytes: PieceStream) -> PieceStream {
     stream::iter([Ok(head.into())]).chain(bytes).boxed()
 }
 
-const BLOB_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// What blobs are served as.
+pub(in crate::server) const BLOB_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 #[cfg(test)]
 mod tests {

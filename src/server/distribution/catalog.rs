@@ -1,8 +1,12 @@
-//! `/v2/_catalog`: repositories with cached content.
+//! `/v2/_catalog`: repositories that are hosted here, and those with cached content.
 
 use super::{Answer, add_next_link, json_response, limit_of};
 use crate::auth::RequestContext;
-use crate::registry::Registry;
+use crate::oci::RepositoryName;
+use crate::registry::hosted::Hosting;
+use crate::registry::{Registry, RepositoryList};
+use crate::server::hosted;
+use crate::server::respond::Problem;
 use crate::server::route::Route;
 
 /// Repositories on a page where the client does not say how many.
@@ -10,9 +14,10 @@ const DEFAULT_LIMIT: u32 = 100;
 
 const MAX_LIMIT: u32 = 1000;
 
-/// Answers GET and HEAD for the catalogue.
+/// Answers GET and HEAD for the catalogue: what is hosted here and what is cached, in one order.
 pub(in crate::server) async fn answer_catalog(
     registry: &Registry,
+    hosting: &Hosting,
     context: &RequestContext,
     route: &Route,
 ) -> Answer {
@@ -21,13 +26,36 @@ pub(in crate::server) async fn answer_catalog(
         return Ok(json_response(catalog_json(&[])));
     }
     let last = route.parameter("last");
-    let list = registry.list_repositories(context, last, limit).await?;
+    let mut list = registry.list_repositories(context, last, limit).await?;
+    if hosting.hosts_anything() {
+        add_hosted(&mut list, hosting, context, last, limit).await?;
+    }
     let mut response = json_response(catalog_json(&list.names));
     if let (true, Some(last)) = (list.more, list.names.last()) {
         let next = [("n".to_owned(), limit.to_string()), ("last".to_owned(), last.clone())];
         add_next_link(response.headers_mut(), route, &next);
     }
     Ok(response)
+}
+
+async fn add_hosted(
+    list: &mut RepositoryList,
+    hosting: &Hosting,
+    context: &RequestContext,
+    last: Option<&str>,
+    limit: u32,
+) -> Result<(), Problem> {
+    // What is no name of a hosted repository is a place in the order all the same: none is left out before it.
+    let after = last.and_then(|last| last.parse::<RepositoryName>().ok());
+    let page = hosting.list_repositories(context, after.as_ref(), limit).await;
+    let page = page.map_err(|error| hosted::problem_of(&error))?;
+    let names = page.items.iter().map(|name| name.as_str().to_owned());
+    list.names.extend(names.filter(|name| last.is_none_or(|last| name.as_str() > last)));
+    list.names.sort_unstable();
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    list.more |= page.has_more || list.names.len() > limit;
+    list.names.truncate(limit);
+    Ok(())
 }
 
 fn clamp_limit(limit: Option<u64>) -> u32 {

@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::{Answer, Call, content_headers, not_modified, set_single_part};
 use crate::oci::{AcceptClass, MediaType, RangeSet, Reference};
-use crate::registry::{PulledManifest, RegistryError, Want};
+use crate::registry::{RegistryError, Want};
 use crate::server::body::ResponseBody;
 use crate::server::conditional::{names_digest, requested_ranges};
 use crate::server::metrics::ContentLabel;
@@ -32,7 +32,10 @@ pub(in crate::server) async fn answer_manifest(call: &Call<'_>, reference: &Refe
     }
     let ranges = requested_ranges(&call.parts.method, headers, &manifest.digest)
         .map_err(|_too_many| Problem::too_many_ranges())?;
-    body_response(response, content_type, manifest, ranges.as_ref())
+    let body = manifest
+        .body
+        .ok_or_else(|| Problem::internal("the registry gave a manifest without its content".into()))?;
+    body_response(response, &content_type, body, ranges.as_ref())
 }
 
 /// Clients that look for signatures take "the manifest is unknown" for "there are none", and "the
@@ -44,13 +47,13 @@ fn as_manifest_unknown(error: RegistryError, reference: &Reference) -> RegistryE
     }
 }
 
-fn type_header(media_type: &MediaType) -> Result<HeaderValue, Problem> {
+pub(in crate::server) fn type_header(media_type: &MediaType) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(media_type.as_str())
         .map_err(|_not_a_value| Problem::internal(format!("media type {media_type} is no header value")))
 }
 
 /// The size is announced although there is no body: it is what clients ask for.
-fn head_response(
+pub(in crate::server) fn head_response(
     mut response: Response<ResponseBody>,
     content_type: HeaderValue,
     size_bytes: u64,
@@ -60,22 +63,19 @@ fn head_response(
     response
 }
 
-fn body_response(
+pub(in crate::server) fn body_response(
     mut response: Response<ResponseBody>,
-    content_type: HeaderValue,
-    manifest: PulledManifest,
+    content_type: &HeaderValue,
+    body: Bytes,
     ranges: Option<&RangeSet>,
 ) -> Answer {
-    let body = manifest
-        .body
-        .ok_or_else(|| Problem::internal("the registry gave a manifest without its content".into()))?;
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
     let Some(ranges) = ranges else {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         return Ok(response.map(|_empty| ResponseBody::whole(body)));
     };
     let size_bytes = body.len() as u64;
-    let partial = Partial::plan(ranges, size_bytes, manifest.media_type.as_str())
+    let partial = Partial::plan(ranges, size_bytes, content_type.to_str().unwrap_or_default())
         .map_err(|refusal| Problem::range(refusal, size_bytes))?;
     match partial {
         Partial::Single(range) => {
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::oci::{Algorithm, Digest};
-    use crate::registry::{CacheResult, Served};
+    use crate::registry::{CacheResult, PulledManifest, Served};
 
     fn manifest(body: &'static str) -> (Response<ResponseBody>, HeaderValue, PulledManifest) {
         let served = Served {
@@ -137,7 +137,7 @@ mod tests {
     async fn a_whole_manifest_has_its_exact_type_and_names() {
         let (response, content_type, manifest) = manifest("{\"a\":1}");
         let digest = manifest.digest;
-        let response = body_response(response, content_type, manifest, None).unwrap();
+        let response = body_response(response, &content_type, manifest.body.unwrap(), None).unwrap();
         let headers = response.headers();
         assert_eq!(headers["content-type"], "application/vnd.oci.image.index.v1+json");
         assert_eq!(headers["content-length"], "7");
@@ -151,7 +151,7 @@ mod tests {
     async fn a_range_from_zero_is_a_206_with_content_range() {
         let (response, content_type, manifest) = manifest("0123456789");
         let ranges = RangeSet::parse("bytes=0-").unwrap().unwrap();
-        let response = body_response(response, content_type, manifest, Some(&ranges)).unwrap();
+        let response = body_response(response, &content_type, manifest.body.unwrap(), Some(&ranges)).unwrap();
         assert_eq!(response.status(), 206);
         assert_eq!(response.headers()["content-range"], "bytes 0-9/10");
         assert_eq!(response.headers()["content-length"], "10");
@@ -162,7 +162,7 @@ mod tests {
     async fn several_ranges_come_as_parts_of_the_announced_length() {
         let (response, content_type, manifest) = manifest("0123456789");
         let ranges = RangeSet::parse("bytes=-2,0-0").unwrap().unwrap();
-        let response = body_response(response, content_type, manifest, Some(&ranges)).unwrap();
+        let response = body_response(response, &content_type, manifest.body.unwrap(), Some(&ranges)).unwrap();
         assert_eq!(response.status(), 206);
         let announced = response.headers()["content-length"].to_str().unwrap().parse::<usize>().unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();

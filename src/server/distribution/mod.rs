@@ -19,9 +19,9 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 pub(super) use base::answer_base;
-pub(super) use blobs::answer_blob;
+pub(super) use blobs::{BLOB_TYPE, answer_blob, answer_ranges};
 pub(super) use catalog::answer_catalog;
-pub(super) use manifests::answer_manifest;
+pub(super) use manifests::{answer_manifest, body_response, head_response, type_header};
 pub(super) use referrers::answer_referrers;
 pub(super) use tags::answer_tags;
 pub(super) use unsupported::drain;
@@ -58,7 +58,7 @@ impl Call<'_> {
 }
 
 /// `Docker-Content-Digest`
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// As many headers as an answer with content usually has: the map grows once.
 const USUAL_HEADERS: usize = 12;
@@ -78,7 +78,7 @@ fn content_headers(digest: &Digest, kind: ContentLabel, served: &Served) -> Resp
 }
 
 /// That the client has the content already (RFC 9110, section 15.4.5).
-fn not_modified(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+pub(super) fn not_modified(mut response: Response<ResponseBody>) -> Response<ResponseBody> {
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response.headers_mut().remove(ACCEPT_RANGES);
     response
@@ -92,19 +92,19 @@ fn set_single_part(response: &mut Response<ResponseBody>, range: &Range<u64>, si
     headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
 }
 
-fn set_json(headers: &mut HeaderMap, json: &'static str) {
+pub(super) fn set_json(headers: &mut HeaderMap, json: &'static str) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(json));
 }
 
 /// A JSON answer that is at hand.
-fn json_response(json: impl Into<Bytes>) -> Response<ResponseBody> {
+pub(super) fn json_response(json: impl Into<Bytes>) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::whole(json));
     set_json(response.headers_mut(), "application/json");
     response
 }
 
 /// Adds the link to the next page (RFC 8288), in the client's own spelling of this one.
-fn add_next_link(headers: &mut HeaderMap, route: &Route, next: &[(String, String)]) {
+pub(super) fn add_next_link(headers: &mut HeaderMap, route: &Route, next: &[(String, String)]) {
     let link = format!("<{}>; rel=\"next\"", route.link(next));
     // The link is percent-encoded, so it always is a header value.
     if let Ok(value) = HeaderValue::try_from(link) {
@@ -113,7 +113,7 @@ fn add_next_link(headers: &mut HeaderMap, route: &Route, next: &[(String, String
 }
 
 /// The value of `n`, where it is a number.
-fn limit_of(route: &Route) -> Option<u64> {
+pub(super) fn limit_of(route: &Route) -> Option<u64> {
     route.parameter("n")?.parse().ok()
 }
 

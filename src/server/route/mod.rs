@@ -38,6 +38,8 @@ pub enum Target {
     },
     /// `/v2/_catalog`
     Catalog,
+    /// `/token`: what challenges lead to.
+    Token,
     /// `/v2/<name>/…`
     Repository {
         /// The name as the client spells it, percent-decoded, at most 255 bytes. It has the grammar of
@@ -83,6 +85,7 @@ impl Route {
         match &self.target {
             Target::Base { .. } => "base",
             Target::Catalog => "catalog",
+            Target::Token => "token",
             Target::Repository { operation, .. } => operation.as_str(),
         }
     }
@@ -90,7 +93,7 @@ impl Route {
     /// What the actor must be allowed to do.
     pub const fn action(&self) -> Action {
         match &self.target {
-            Target::Base { .. } => Action::Pull,
+            Target::Base { .. } | Target::Token => Action::Pull,
             Target::Catalog => Action::List,
             Target::Repository { operation, .. } => operation.action(),
         }
@@ -128,6 +131,7 @@ impl Route {
         match &self.target {
             Target::Base { registry } => path::of_base(prefix, registry.as_deref()),
             Target::Catalog => path::of_catalog(prefix),
+            Target::Token => TOKEN_PATH.to_owned(),
             Target::Repository { name, operation } => path::of_repository(prefix, name, operation),
         }
     }
@@ -174,6 +178,9 @@ impl Operation {
         }
     }
 }
+
+/// Where tokens are issued, whatever registry they are for.
+pub const TOKEN_PATH: &str = "/token";
 
 /// The parameter that names the registry.
 const NS: &str = "ns";

@@ -20,6 +20,9 @@ const MAX_UPLOAD_ID_LENGTH: usize = 128;
 pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, RouteError> {
     let segments = split(path)?;
     let segments: Vec<&str> = segments.iter().map(Cow::as_ref).collect();
+    if segments == ["token"] {
+        return parse_token(method, query);
+    }
     let (prefix, rest) = match segments.as_slice() {
         ["v2", rest @ ..] => (None, rest),
         ["v1", ..] => return Err(RouteError::VersionOne),
@@ -42,6 +45,14 @@ pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Route, 
         decode_query(query.unwrap_or_default()).into_iter().partition(|(name, _)| name == NS);
     let ns = ns.into_iter().map(|(_, value)| value).find(|value| !value.is_empty());
     Ok(Route { prefix, ns, target, query })
+}
+
+fn parse_token(method: &Method, query: Option<&str>) -> Result<Route, RouteError> {
+    if !matches!(*method, Method::GET | Method::POST) {
+        return Err(RouteError::MethodNotAllowed { allow: "GET, POST" });
+    }
+    let query = decode_query(query.unwrap_or_default());
+    Ok(Route { prefix: None, ns: None, target: Target::Token, query })
 }
 
 /// Splits a raw path into its segments, each percent-decoded once. The last is empty where the path

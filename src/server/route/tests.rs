@@ -28,6 +28,7 @@ fn line(route: &Route) -> String {
     match &route.target {
         Target::Base { registry } => write!(line, "{}|base", optional(registry)).unwrap(),
         Target::Catalog => line.push_str("-|catalog"),
+        Target::Token => line.push_str("-|token"),
         Target::Repository { name, operation } => {
             write!(line, "{name}|{operation:?}").unwrap();
         }

@@ -10,6 +10,7 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::{RequestBody, fed_body, no_body};
+use crate::auth::{RequestContext, RequestId, policy};
 use crate::registry::{CacheResult, RegistryError, Served};
 use crate::server::admin::{Admin, AdminAccess, ReadinessCheck};
 use crate::server::body::ResponseBody;
@@ -38,7 +39,7 @@ impl TestFront {
         handler: impl AsyncFnOnce(&Route) -> Answer,
     ) -> Response<ResponseBody> {
         let client = "192.0.2.1:4000".parse().unwrap();
-        self.front.answer(request, client, async |_parts, route, _context| handler(route).await).await
+        self.front.answer(request, client, async |_parts, route, _context, _body| handler(route).await).await
     }
 
     fn numbers(&self) -> String {
@@ -56,6 +57,13 @@ async fn base(_route: &Route) -> Answer {
 
 async fn never(_route: &Route) -> Answer {
     panic!("the handler is not to be called")
+}
+
+/// What a cache does with a request.
+async fn cached(route: &Route) -> Answer {
+    let context = RequestContext::anonymous(RequestId::random());
+    let refused = policy::require(&context, route.action()).expect_err("a cache is read-only");
+    Err(RegistryError::from(refused).into())
 }
 
 async fn text_of(response: Response<ResponseBody>) -> String {
@@ -126,14 +134,14 @@ async fn whatever_writes_is_refused_with_the_methods_that_work() {
         ("BREW", "/v2/a/manifests/latest".to_owned()),
     ];
     for (method, path) in cases {
-        let response = front.ask(request(method, &path), never).await;
+        let response = front.ask(request(method, &path), cached).await;
         assert_eq!(response.status(), 405, "{method} {path}");
         assert_eq!(response.headers()["allow"], "GET, HEAD");
         assert!(!response.headers().contains_key("connection"));
         assert!(text_of(response).await.contains(r#""code":"UNSUPPORTED""#));
     }
     let large = Request::put("/v2/a/manifests/latest").body(Full::new(vec![0; 5 << 20].into())).unwrap();
-    let response = front.ask(large, never).await;
+    let response = front.ask(large, cached).await;
     assert_eq!(response.headers()["connection"], "close", "a large body is not read away");
     assert!(front.numbers().contains(r#"requests_total{code="405",method="other",route="unknown"} 1"#));
 }
