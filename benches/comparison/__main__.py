@@ -19,6 +19,7 @@ from .rows.cold import Cold
 from .rows.crowd import Crowd
 from .rows.memory import Memory
 from .rows.plan import Plan
+from .rows.push import Push
 from .rows.start import Start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,7 +79,7 @@ def run_rounds(plan: Plan) -> None:
 
 def all_plans(bench: Bench) -> list[Plan]:
     """The plans of the groups that are asked for, in the order of the tables."""
-    others = {"cold": Cold, "crowd": Crowd, "memory": Memory, "start": Start}
+    others = {"cold": Cold, "crowd": Crowd, "memory": Memory, "push": Push, "start": Start}
     return hits.plans(bench) + [plan(bench) for key, plan in others.items() if key in bench.options.groups]
 
 

@@ -132,6 +132,11 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     stdout
 }
 
+/// Runs a command to its end; whether it succeeded.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}")).status.success()
+}
+
 /// Runs a command to its end and returns its standard output as text, without the last line break.
 pub(crate) fn run_text(command: &mut Command) -> String {
     String::from_utf8(run(command)).expect("output is text").trim_end().to_owned()

@@ -18,6 +18,7 @@ mod http;
 mod images;
 mod large;
 mod listing;
+mod pushes;
 mod registry;
 mod stage;
 mod tidegate;

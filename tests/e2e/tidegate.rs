@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::child::{Owned, command, run, run_text};
+use crate::http::send;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tidegate");
 
@@ -71,6 +72,22 @@ impl Tidegate {
     /// Has `tidegate client-config` write a client's files below `directory`.
     pub(crate) fn write_client_config(&self, client: &str, directory: &Path) {
         run(self.client_config_command(client).arg("--output-dir").arg(directory));
+    }
+
+    /// The password of the first administrator, whom the first run made.
+    pub(crate) fn administrator_password(&self) -> String {
+        let file = self.directory.join("data/initial-administrator-password");
+        fs::read_to_string(file).expect("read the password of the administrator").trim().to_owned()
+    }
+
+    /// Has the administrator create a namespace for what is pushed here.
+    pub(crate) fn create_namespace(&self, name: &str) {
+        let order = serde_json::json!({"name": name, "anonymous_pull": true}).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let length = order.len() as u64;
+        let mut body = order.as_bytes();
+        let answer = send(self.admin_address, "POST", "/api/v1/namespaces", &headers, length, &mut body);
+        assert!(matches!(answer.status, 200 | 201), "{}", String::from_utf8_lossy(&answer.body));
     }
 
     /// Stops it as a service manager does.

@@ -25,6 +25,8 @@ mod faults;
 mod fill;
 mod freshness;
 mod guard;
+mod hosted;
+mod hosted_management;
 mod images;
 mod integrity;
 mod lifecycle;

@@ -6,8 +6,9 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::bundles::run;
-use crate::cache::pull;
+use crate::cache::{post, pull};
 use crate::harness::{Section, Setup, Tidegate, eventually};
+use crate::hosted_management::push;
 use crate::upstream::Upstream;
 
 /// The description, as a server gives it.
@@ -172,6 +173,75 @@ fn questions_about_verification() -> Vec<Asked<'static>> {
     .to_vec()
 }
 
+/// What can be asked of what is hosted while nothing was pushed.
+fn questions_about_hosting() -> Vec<Asked<'static>> {
+    const ALL: &str = "/api/v1/namespaces";
+    const ONE: &str = "/api/v1/namespaces/{id}";
+    const RESTORE: &str = "/api/v1/restore";
+    const COLLECTION: &str = "/api/v1/collection";
+    let other = "/api/v1/namespaces/other";
+    let rule = json!({ "action": "remove", "tags": ["pr-*"], "all_but_newest": 3, "older_than_ms": 1 });
+    let order = |name: &str| json!({ "name": name, "immutable_tags": ["v*"], "prune": [rule] });
+    vec![
+        (Method::POST, ALL, ALL, Some(order("other")), 201),
+        (Method::POST, ALL, ALL, Some(order("other")), 409),
+        (Method::POST, ALL, ALL, Some(order("Other")), 400),
+        (Method::GET, ALL, ALL, None, 200),
+        (Method::GET, ONE, other, None, 200),
+        (Method::PUT, ONE, other, Some(json!({ "restore_for_ms": 0 })), 200),
+        (Method::PUT, ONE, "/api/v1/namespaces/none", Some(json!({})), 404),
+        (Method::DELETE, ONE, other, None, 200),
+        (Method::DELETE, ONE, other, None, 404),
+        (Method::POST, RESTORE, RESTORE, Some(json!({ "namespace": "other" })), 200),
+        (Method::POST, RESTORE, RESTORE, Some(json!({})), 400),
+        (Method::GET, "/api/v1/repositories", "/api/v1/repositories", None, 200),
+        (Method::GET, "/api/v1/tags", "/api/v1/tags?repository=acme/none", None, 404),
+        (Method::POST, "/api/v1/prune", "/api/v1/prune", Some(json!({ "dry_run": true })), 200),
+        (Method::GET, COLLECTION, COLLECTION, None, 200),
+        (Method::POST, COLLECTION, COLLECTION, Some(json!({ "dry_run": true })), 200),
+        (Method::POST, COLLECTION, COLLECTION, Some(json!({})), 202),
+        (Method::GET, COLLECTION, COLLECTION, None, 200),
+    ]
+}
+
+/// Pushes two manifests by one tag, and gives all that can be asked of what is hosted.
+async fn push_and_ask(tidegate: &Tidegate) -> Vec<Asked<'static>> {
+    let created = post(tidegate, "/api/v1/namespaces", &json!({ "name": "acme" })).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    let earlier = push(tidegate, "acme/app", "v1", "one").await;
+    push(tidegate, "acme/app", "v1", "two").await;
+    [questions_about_tags(&earlier), questions_about_hosting()].concat()
+}
+
+/// What can be asked of the tag `v1` of `acme/app`, of an earlier manifest, and of the repository at last.
+fn questions_about_tags(earlier: &str) -> Vec<Asked<'static>> {
+    const TAGS: &str = "/api/v1/tags";
+    const HISTORY: &str = "/api/v1/tags/history";
+    const EXPIRY: &str = "/api/v1/tags/expiry";
+    const RESTORE: &str = "/api/v1/restore";
+    const REPOSITORIES: &str = "/api/v1/repositories";
+    let tag = "/api/v1/tags?repository=acme/app&tag=v1";
+    let expiry = json!({ "repository": "acme/app", "tag": "v1", "expires_in_seconds": 60 });
+    let restore = |digest: &str| json!({ "repository": "acme/app", "tag": "v1", "digest": digest });
+    let none = format!("sha256:{}", "0".repeat(64));
+    vec![
+        (Method::GET, TAGS, "/api/v1/tags?repository=acme/app", None, 200),
+        (Method::PUT, EXPIRY, EXPIRY, Some(expiry), 200),
+        (Method::DELETE, TAGS, tag, None, 200),
+        (Method::DELETE, TAGS, tag, None, 404),
+        (Method::POST, RESTORE, RESTORE, Some(restore(earlier)), 200),
+        (Method::POST, RESTORE, RESTORE, Some(restore(&none)), 404),
+        (Method::GET, HISTORY, "/api/v1/tags/history?repository=acme/app&tag=v1", None, 200),
+        (Method::GET, HISTORY, "/api/v1/tags/history?repository=acme/app", None, 400),
+        (Method::POST, "/api/v1/prune", "/api/v1/prune", Some(json!({})), 200),
+        (Method::POST, "/api/v1/verify", "/api/v1/verify", Some(json!({})), 200),
+        (Method::GET, REPOSITORIES, REPOSITORIES, None, 200),
+        (Method::DELETE, REPOSITORIES, "/api/v1/repositories?repository=acme/app", None, 200),
+        (Method::DELETE, REPOSITORIES, "/api/v1/repositories?repository=acme/app", None, 404),
+        (Method::POST, RESTORE, RESTORE, Some(json!({ "repository": "acme/app" })), 200),
+    ]
+}
+
 #[tokio::test]
 async fn openapi_description_tells_what_real_answers_are() {
     let upstream = Upstream::start().await;
@@ -234,7 +304,8 @@ async fn openapi_description_tells_what_real_answers_are() {
         (get.clone(), "/api/v1/warm/{id}", "/api/v1/warm/none", None, 404),
         (delete, "/api/v1/warm/{id}", &job, None, 200),
     ];
-    for (method, route, path, order, status) in questions_about_verification().into_iter().chain(rest) {
+    let questions = questions_about_verification().into_iter().chain(push_and_ask(&tidegate).await);
+    for (method, route, path, order, status) in questions.chain(rest) {
         let (told, answer) = ask(method.clone(), route, path, order).await;
         assert_eq!(told, status, "{method} {path}: {answer}");
         if status < 300 {

@@ -1,6 +1,8 @@
 //! containerd: a daemon of its own, and `ctr` with the `hosts.toml` files that name Tidegate.
 
+use std::cell::RefCell;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use super::{Client, client_command, socket_directory, storage_directory};
-use crate::child::{Owned, run, run_text, unmount_below};
+use crate::child::{Owned, run, run_text, succeeds, unmount_below};
 use crate::fixtures::Image;
 use crate::listing::Listing;
 use crate::tidegate::Tidegate;
@@ -20,6 +22,8 @@ pub(super) struct Containerd {
     sockets: TempDir,
     storage: TempDir,
     next_container: AtomicU32,
+    /// The registry and the credential for it.
+    shown: RefCell<Option<(SocketAddr, String)>>,
 }
 
 impl Containerd {
@@ -45,7 +49,13 @@ impl Containerd {
             command.arg("--config").arg(&configuration);
         });
         daemon.wait_for("that it serves", |log| log.contains("containerd successfully booted").then_some(()));
-        Self { _daemon: daemon, sockets, storage, next_container: AtomicU32::new(0) }
+        Self {
+            _daemon: daemon,
+            sockets,
+            storage,
+            next_container: AtomicU32::new(0),
+            shown: RefCell::default(),
+        }
     }
 
     fn command(&self) -> Command {
@@ -82,6 +92,29 @@ impl Client for Containerd {
         run(mount.arg(name).arg(&target));
         Listing::of(&target).require_same(&image.listing, &format!("ctr images pull {name}"));
         run(self.command().args(["images", "unmount", "--rm"]).arg(&target));
+    }
+
+    /// It has no log-in: whoever runs it shows the password with each push.
+    fn log_in(&self, registry: SocketAddr, user: &str, password: &str) -> bool {
+        *self.shown.borrow_mut() = Some((registry, format!("{user}:{password}")));
+        true
+    }
+
+    fn push(&self, name: &str, target: &str) -> bool {
+        run(self.command().args(["images", "tag", "--force", name, target]));
+        let mut command = self.command();
+        command.args(["images", "push", "--plain-http"]);
+        if let Some((registry, shown)) = self.shown.borrow().as_ref()
+            && target.starts_with(&registry.to_string())
+        {
+            command.args(["--user", shown]);
+        }
+        succeeds(command.arg(target))
+    }
+
+    fn pull_back(&mut self, target: &str, _image: &Image) {
+        let mut command = self.command();
+        run(command.args(["images", "pull", "--snapshotter", "native", "--plain-http", target]));
     }
 
     fn run(&self, name: &str, arguments: &[&str]) -> Option<String> {

@@ -1,13 +1,14 @@
 //! The Docker engine: a daemon of its own, whose `registry-mirrors` name Tidegate.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Client, client_command, socket_directory, storage_directory, text};
-use crate::child::{Owned, command, run, run_text};
+use crate::child::{Owned, command, run, run_text, succeeds};
 use crate::fixtures::Image;
 use crate::listing::hash;
 use crate::tidegate::Tidegate;
@@ -87,6 +88,17 @@ impl Client for Docker {
         assert_eq!(digests, image.diff_ids, "docker pull {name} unpacked to other files");
         fs::remove_file(saved).expect("remove what was saved");
         fs::remove_dir_all(directory).expect("remove what was saved");
+    }
+
+    fn log_in(&self, registry: SocketAddr, user: &str, password: &str) -> bool {
+        let mut command = self.command();
+        command.args(["login", "--username", user, "--password", password, &registry.to_string()]);
+        succeeds(&mut command)
+    }
+
+    fn push(&self, name: &str, target: &str) -> bool {
+        run(self.command().args(["tag", name, target]));
+        succeeds(self.command().args(["push", target]))
     }
 
     fn run(&self, name: &str, arguments: &[&str]) -> Option<String> {

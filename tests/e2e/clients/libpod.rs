@@ -1,13 +1,14 @@
 //! Podman and Buildah: the mirrors of `registries.conf`, and storage in directories (`vfs`), which works everywhere.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::{Client, client_command, storage_directory};
-use crate::child::{run, run_text, unmount_below};
+use crate::child::{run, run_text, succeeds, unmount_below};
 use crate::fixtures::Image;
 use crate::listing::Listing;
 use crate::tidegate::Tidegate;
@@ -19,8 +20,11 @@ impl Home {
     fn new(tidegate: &Tidegate) -> Self {
         let directory = storage_directory();
         let home = Self(directory);
-        fs::write(home.path("registries.conf"), tidegate.client_config("podman"))
+        // Direct names need to know, too, that there is no TLS here.
+        let direct = format!("\n[[registry]]\nlocation = \"{}\"\ninsecure = true\n", tidegate.address);
+        fs::write(home.path("registries.conf"), tidegate.client_config("podman") + &direct)
             .expect("write registries.conf");
+        fs::write(home.path("auth.json"), "{}").expect("write auth.json");
         fs::write(home.path("policy.json"), r#"{"default": [{"type": "insecureAcceptAnything"}]}"#)
             .expect("write policy.json");
         let storage = format!(
@@ -40,7 +44,18 @@ impl Home {
         let mut command = client_command(program, self.0.path());
         command.env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
         command.env("CONTAINERS_STORAGE_CONF", self.path("storage.conf"));
+        command.env("REGISTRY_AUTH_FILE", self.path("auth.json"));
         command
+    }
+
+    fn log_in(command: &mut Command, registry: SocketAddr, user: &str, password: &str) -> bool {
+        command.args(["login", "--tls-verify=false", "--username", user, "--password", password]);
+        succeeds(command.arg(registry.to_string()))
+    }
+
+    fn push(&self, command: &mut Command, name: &str, target: &str) -> bool {
+        command.args(["push", "--tls-verify=false", "--signature-policy"]).arg(self.path("policy.json"));
+        succeeds(command.args([name, &format!("docker://{target}")]))
     }
 
     fn pull(&self, command: &mut Command, name: &str, image: &Image) {
@@ -69,6 +84,14 @@ impl Podman {
 }
 
 impl Client for Podman {
+    fn log_in(&self, registry: SocketAddr, user: &str, password: &str) -> bool {
+        Home::log_in(&mut self.command(), registry, user, password)
+    }
+
+    fn push(&self, name: &str, target: &str) -> bool {
+        self.0.push(&mut self.command(), name, target)
+    }
+
     fn pull(&mut self, name: &str, image: &Image) {
         self.0.pull(&mut self.command(), name, image);
     }
@@ -113,6 +136,14 @@ impl Buildah {
 }
 
 impl Client for Buildah {
+    fn log_in(&self, registry: SocketAddr, user: &str, password: &str) -> bool {
+        Home::log_in(&mut self.command(), registry, user, password)
+    }
+
+    fn push(&self, name: &str, target: &str) -> bool {
+        self.0.push(&mut self.command(), name, target)
+    }
+
     fn pull(&mut self, name: &str, image: &Image) {
         self.0.pull(&mut self.command(), name, image);
     }

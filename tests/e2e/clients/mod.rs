@@ -5,6 +5,7 @@ mod docker;
 mod libpod;
 mod skopeo;
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -63,6 +64,17 @@ pub(crate) trait Client {
 
     /// Requires that what was pulled is the image, byte by byte.
     fn require_content(&self, name: &str, image: &Image);
+
+    /// Logs in to a registry; whether that worked.
+    fn log_in(&self, registry: SocketAddr, user: &str, password: &str) -> bool;
+
+    /// Pushes a pulled image under another name; whether that worked.
+    fn push(&self, name: &str, target: &str) -> bool;
+
+    /// Pulls an image from where it was pushed, by its direct name.
+    fn pull_back(&mut self, target: &str, image: &Image) {
+        self.pull(target, image);
+    }
 
     /// Runs a command in a container of a pulled image; `None` where the client runs none.
     fn run(&self, name: &str, arguments: &[&str]) -> Option<String>;

@@ -44,7 +44,7 @@ impl Scene {
 }
 
 /// The library, compiled once.
-fn library() -> &'static Path {
+pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| compile("clock_steps/shim.c", "clock-steps.so", &["-shared", "-fPIC"]))
 }

@@ -328,7 +328,7 @@ impl Drop for Ballast {
 
 #[tokio::test]
 async fn a_disk_without_inodes_is_told_as_such_and_given_some() {
-    let Some(disk) = SmallDisk::mount_with("size=64m,nr_inodes=80") else { return };
+    let Some(disk) = SmallDisk::mount_with("size=64m,nr_inodes=601") else { return };
     let node = Node::start(Some(&disk.path().join("data")), None).await;
     let ballast = Ballast::load(disk.path());
     node.serves(CROWD).await;
