@@ -55,10 +55,11 @@ pub(in crate::metadata) async fn a_pull_that_is_dropped_was_recorded_wholly_or_n
                 tokio::task::yield_now().await;
             }
         }
+        // The next writer is not held up by what was left; and what was on its way to the disk is there by then, all of
+        // it, and not in the middle of the questions below.
+        index.record_content(&[blob("next", 1, polls)]).await.unwrap();
         let parts = parts_of(index, &here, &pull).await;
         assert!(parts.iter().all(|part| *part == parts[0]), "after {polls} polls: {parts:?}");
-        // And the next writer is not held up by what was left.
-        index.record_content(&[blob("next", 1, polls)]).await.unwrap();
     }
 }
 
