@@ -15,6 +15,7 @@ from .bench import Bench, prepare
 from .options import Binary
 from .processes import Stopped
 from .rows import hits
+from .rows.catalogue import Catalogue
 from .rows.cold import Cold
 from .rows.crowd import Crowd
 from .rows.memory import Memory
@@ -79,7 +80,8 @@ def run_rounds(plan: Plan) -> None:
 
 def all_plans(bench: Bench) -> list[Plan]:
     """The plans of the groups that are asked for, in the order of the tables."""
-    others = {"cold": Cold, "crowd": Crowd, "memory": Memory, "push": Push, "start": Start}
+    others = {"cold": Cold, "crowd": Crowd, "memory": Memory, "push": Push, "catalogue": Catalogue,
+              "start": Start}
     return hits.plans(bench) + [plan(bench) for key, plan in others.items() if key in bench.options.groups]
 
 

@@ -17,6 +17,7 @@ GROUPS = {
     "crowd": "32 and 200 clients on one blob that no cache has yet, upstream fast and slow",
     "memory": "resident memory: idle, and with 1,000 slow and 1,000 idle connections",
     "push": "images pushed to Tidegate and to docker-registry, also while others pull",
+    "catalogue": "a hosted repository with 1,000,000 manifests and 100,000 tags",
     "start": "start to ready: empty, and with 100,000 cached blobs",
 }
 

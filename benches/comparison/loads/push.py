@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 
 from ..processes import run_load
 
+# What is made at once of a layer, and the largest layer of what is pulled meanwhile.
+BLOCK = 1 << 20
+
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -59,7 +62,8 @@ def main() -> None:
     pushers = [multiprocessing.Process(target=push_images, args=(order, number, gate, results))
                for number in range(order.clients)]
     # What is pulled meanwhile.
-    seed = images_of(Order(**{**asdict(order), "images": 1}), -1)[0]
+    small = {"images": 1, "layer_bytes": min(BLOCK, order.layer_bytes)}
+    seed = images_of(Order(**{**asdict(order), **small}), -1)[0]
     push_image(http.client.HTTPConnection("127.0.0.1", order.port, timeout=300), order, seed, "seed")
     pullers = [multiprocessing.Process(target=pull_images, args=(order, seed, over, results))
                for _ in range(order.pullers)]
@@ -84,7 +88,7 @@ def images_of(order: Order, client: int) -> list[list[tuple[str, bytes]]]:
 
 def layer(source: random.Random, size_bytes: int) -> tuple[str, bytes]:
     """Bytes that no other layer has."""
-    content = source.randbytes(size_bytes)
+    content = b"".join(source.randbytes(min(BLOCK, size_bytes - start)) for start in range(0, size_bytes, BLOCK))
     return digest_of(content), content
 
 

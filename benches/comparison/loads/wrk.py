@@ -1,6 +1,7 @@
 """wrk: how many small answers a second, and how long the slow ones take."""
 
 import re
+from pathlib import Path
 
 from ..content import MANIFEST_TYPE, Item
 from ..processes import Stopped, run_load
@@ -11,12 +12,14 @@ from .requests import Requests
 MILLISECONDS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 
-def run(running: Running, item: Item, connections: int, seconds: float, threads: int) -> Requests:
-    """Asks for an item again and again; every answer must be a success."""
+def run(running: Running, item: Item, connections: int, seconds: float, threads: int,
+        script: Path | None = None) -> Requests:
+    """Asks for an item again and again, or for what a script says; every answer must be a success."""
     scheme = "https" if running.tls else "http"
     output, cpu_seconds = run_load(
         ["wrk", "--latency", "--timeout", "10s", "-t", str(threads), "-c", str(connections),
          "-d", f"{max(1, round(seconds))}s", "-H", f"Accept: {MANIFEST_TYPE}",
+         *(["-s", str(script)] if script else []),
          f"{scheme}://127.0.0.1:{running.port}{item.path}"],
         environment_with_one_cipher())
     if "Non-2xx" in output or "Socket errors" in output:

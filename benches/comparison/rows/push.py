@@ -65,7 +65,7 @@ class Push(Plan):
                 server.clear()
                 # What was written before must not be on its way to the disk now.
                 os.sync()
-                with server.started(0) as running:
+                with server.started(hosting.NO_UPSTREAM) as running:
                     order = Order(running.port, f"{hosting.NAMESPACE}/app", server.prepare(running), row.clients,
                                   row.images, row.layers, row.layer_bytes, row.pullers)
                     before = running.child.cpu_seconds()

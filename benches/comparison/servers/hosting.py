@@ -5,6 +5,7 @@ import http.client
 import json
 from pathlib import Path
 
+from .. import http_client
 from ..processes import Stopped
 from .registry import PROGRAM, DockerRegistry
 from .server import Running
@@ -12,6 +13,9 @@ from .tidegate import Tidegate
 
 # The repositories of the benchmark are below this.
 NAMESPACE = "bench"
+
+# Nothing is pulled through, so that nobody listens there.
+NO_UPSTREAM = 9
 
 PASSWORD = "a password of the benchmark"
 
@@ -43,6 +47,10 @@ class HostingTidegate(Tidegate):
         with (self.directory / "tidegate.toml").open("a") as file:
             file.write(ACCOUNT)
         return command
+
+    def is_ready(self, running: Running) -> bool:
+        """Whether it says so: with a namespace, it asks who wants to know more."""
+        return http_client.is_answered(self.admin_port, "/health/ready")
 
     def prepare(self, _running: Running) -> dict[str, str]:
         """Creates the namespace; the headers of who may push there."""
