@@ -46,7 +46,7 @@ class Catalogue(Plan):
         self.manifests, self.tags = (FEW_MANIFESTS, FEW_TAGS) if quick else (MANIFESTS, TAGS)
         self.group = Group(
             "catalogue", f"A hosted repository with {self.manifests:,} manifests and {self.tags:,} tags",
-            f"SQLite. Load: wrk, {CONNECTIONS} connections, {PATHS:,} different paths in no order.", COLUMNS)
+            f"SQLite. Load: wrk, {CONNECTIONS} connections unless said otherwise, {PATHS:,} different paths in no order.", COLUMNS)
 
     @property
     def rounds(self) -> int:
@@ -60,11 +60,11 @@ class Catalogue(Plan):
             server = hosting.like(original.like(Path(f"{original.directory}-catalogue")))
             digests = fill(server, self.manifests, self.tags)
             with server.started(hosting.NO_UPSTREAM) as running:
-                for row, paths in rows(digests, self.tags):
+                for row, connections, paths in rows(digests, self.tags):
                     script = write_script(server.directory / "paths.lua", paths)
                     item = Item(paths[0], "", 0)
-                    requests = wrk.run(running, item, CONNECTIONS, self.bench.options.seconds * 5,
-                                       self.bench.threads, script)
+                    requests = wrk.run(running, item, connections, self.bench.options.seconds * 5,
+                                       min(self.bench.threads, connections), script)
                     self.group.record(row, server.title, {
                         "requests_per_second": requests.count / requests.seconds,
                         "p50_ms": requests.p50_ms,
@@ -72,17 +72,17 @@ class Catalogue(Plan):
                     })
 
 
-def rows(digests: list[str], tags: int) -> list[tuple[str, list[str]]]:
-    """What is asked for, by row."""
+def rows(digests: list[str], tags: int) -> list[tuple[str, int, list[str]]]:
+    """What is asked for, by row and number of connections."""
     source = random.Random(7)
     root = f"/v2/{REPOSITORY}"
     some_tags = [tag_of(source.randrange(tags)) for _ in range(PATHS)]
     return [
-        ("100 tags from anywhere", [f"{root}/tags/list?n=100&last={tag}" for tag in some_tags]),
-        ("1,000 tags from anywhere", [f"{root}/tags/list?n=1000&last={tag}" for tag in some_tags]),
-        ("manifest by tag", [f"{root}/manifests/{tag}" for tag in some_tags]),
-        ("manifest by digest", [f"{root}/manifests/{source.choice(digests)}" for _ in range(PATHS)]),
-        ("referrers", [f"{root}/referrers/{source.choice(digests)}" for _ in range(PATHS)]),
+        ("100 tags from anywhere", CONNECTIONS, [f"{root}/tags/list?n=100&last={tag}" for tag in some_tags]),
+        ("1,000 tags from anywhere", CONNECTIONS, [f"{root}/tags/list?n=1000&last={tag}" for tag in some_tags]),
+        ("manifest by tag", CONNECTIONS, [f"{root}/manifests/{tag}" for tag in some_tags]),
+        ("manifest by digest", CONNECTIONS, [f"{root}/manifests/{source.choice(digests)}" for _ in range(PATHS)]),
+        ("referrers, 1 connection", 1, [f"{root}/referrers/{source.choice(digests)}" for _ in range(PATHS)]),
     ]
 
 
