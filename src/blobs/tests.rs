@@ -283,22 +283,30 @@ async fn an_inspection_leaves_the_page_cache_as_it_was() {
     let file = blobs.open(&digest).await.unwrap().unwrap();
     let part = |range| file.slice(range).unwrap();
     let (hot, cold) = (part(0..1), part(2 << 20..3 << 20));
-    // To look is to have the system read, also some of what follows: each part is looked at once, at the end.
+    let mut was_seen = false;
     let plain = fs::File::open(&path).unwrap();
-    rustix::fs::fadvise(&plain, 0, None, Advice::DontNeed).unwrap();
-    if part(1 << 20..2 << 20).is_resident() {
-        // A file system that keeps everything: there is nothing to be seen.
-        return;
+    // The system keeps pages that it is busy with itself: what counts is that the rest goes when it is not.
+    for _ in 0..50 {
+        // To look is to have the system read, also some of what follows: each part is looked at once, at the end.
+        rustix::fs::fadvise(&plain, 0, None, Advice::DontNeed).unwrap();
+        if part(1 << 20..2 << 20).is_resident() {
+            // A file system that keeps everything, perhaps just now: there is nothing to be seen.
+            continue;
+        }
+        rustix::fs::fadvise(&plain, 0, None, Advice::Random).unwrap();
+        plain.read_exact_at(&mut [0], 0).unwrap();
+        if !hot.is_resident() {
+            // One that cannot tell.
+            return;
+        }
+        was_seen = true;
+        assert_eq!(inspect(&blobs, &digest).await.judge().0, Inspected::Sound);
+        assert!(hot.is_resident(), "what was in use stays");
+        if !cold.is_resident() {
+            return;
+        }
     }
-    rustix::fs::fadvise(&plain, 0, None, Advice::Random).unwrap();
-    plain.read_exact_at(&mut [0], 0).unwrap();
-    if !hot.is_resident() {
-        // One that cannot tell.
-        return;
-    }
-    assert_eq!(inspect(&blobs, &digest).await.judge().0, Inspected::Sound);
-    assert!(hot.is_resident(), "what was in use stays");
-    assert!(!cold.is_resident(), "what was not goes again");
+    assert!(!was_seen, "what was not in use goes again");
 }
 
 #[tokio::test]
