@@ -79,6 +79,9 @@ pub(crate) fn capture<W>(writer: W) -> tracing::subscriber::DefaultGuard
 where
     W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
+    // Whoever logs a line for the first time, on whatever thread, decides for all whether anybody wants it. This one wants
+    // every line, keeps none, and is there for good.
+    let _unless_it_is_there = tracing::subscriber::set_global_default(tracing_subscriber::registry());
     let config = LoggingConfig { format: LogFormat::Json, level: "info".to_owned() };
     subscriber(&config, false, writer).0.set_default()
 }
