@@ -24,6 +24,7 @@ use crate::events::{Events, LocalEvents};
 use crate::metadata::NodeIndex;
 use crate::metadata::catalogue::SqlCatalogue;
 use crate::metadata::sqlite::{SqliteIndex, Start};
+use crate::registry::hosted::Hosting;
 use crate::registry::{
     CacheMetrics, CacheParts, Evictor, Names, Registry, RegistryMetrics, Services, UseLog,
 };
@@ -124,6 +125,7 @@ impl App {
         let cores = cores.context("start the threads of connections")?;
         let services = ServerServices {
             registry: Arc::new(registry.clone()),
+            advice: advice(&registry, &hosting),
             hosting,
             authenticator,
             metrics: ServerMetrics::new(metrics.registry()).context("make the server's metrics")?,
@@ -132,7 +134,6 @@ impl App {
             tasks: tasks.clone(),
             cores: cores.clone(),
             readiness: readiness(&registry, &index, config),
-            advice: advice(&registry),
         };
         let server = Server::bind(&config.server, services).context("listen")?;
         // What reads much at once does not compete with the start.
@@ -318,9 +319,9 @@ fn readiness(registry: &Registry, index: &Arc<SqliteIndex>, config: &Config) -> 
     ]
 }
 
-/// What health tells of upstreams and of a disk that takes no content: a cache is ready without them.
-fn advice(registry: &Registry) -> Advice {
-    let registry = registry.clone();
+/// What health tells of upstreams, of a disk that takes no content, and of the catalogue: a cache is ready without them.
+fn advice(registry: &Registry, hosting: &Hosting) -> Advice {
+    let (registry, hosting) = (registry.clone(), hosting.clone());
     Box::new(move || {
         let names = registry.names();
         let state = |upstream: &Arc<Upstream>| {
@@ -328,7 +329,9 @@ fn advice(registry: &Registry) -> Advice {
             (format!("upstream {}", status.name), condition_of(status))
         };
         let disk = registry.disk_condition().map_or(Condition::Well, Condition::Degraded);
-        std::iter::once(("disk".to_owned(), disk)).chain(names.upstreams().iter().map(state)).collect()
+        let catalogue = hosting.catalogue_outage().map_or(Condition::Well, Condition::Degraded);
+        let own = [("disk".to_owned(), disk), ("catalogue".to_owned(), catalogue)];
+        own.into_iter().chain(names.upstreams().iter().map(state)).collect()
     })
 }
 

@@ -1,8 +1,8 @@
 //! From what a client shows to who it is.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -42,7 +42,8 @@ pub(super) struct Inner {
     accounts: Arc<dyn Accounts>,
     passwords: Passwords,
     pub(super) clock: Clock,
-    pub(super) tokens: Tokens,
+    tokens: OnceLock<Tokens>,
+    token_lifetime: Duration,
     remembered: Cache<Code, Remembered>,
     running: SingleFlight<(u64, Code), Result<Verdict, AuthenticationError>>,
     /// What codes are computed with.
@@ -110,24 +111,40 @@ struct Remembered {
 }
 
 impl Authenticator {
-    /// Reads the key that tokens are signed with, or makes the first one.
-    pub async fn open(services: AuthenticatorServices) -> Result<Self, AuthenticationError> {
-        let no_numbers = |error| AuthenticationError::Password(PasswordError::Failed(Arc::new(error)));
+    /// Puts it together. Reads nothing yet: the catalogue may be away.
+    pub fn new(services: AuthenticatorServices) -> Result<Self, AuthenticationError> {
         let AuthenticatorServices { accounts, passwords, clock, tasks, token_lifetime } = services;
-        let candidate = Tokens::candidate(clock.now()).map_err(no_numbers)?;
-        let key = accounts.find_or_create_signing_key(&candidate).await?;
         let code_key: [u8; 32] = random_bytes().map_err(no_numbers)?;
         Ok(Self(Arc::new(Inner {
             accounts,
             passwords,
             clock,
-            tokens: Tokens::new(&key, token_lifetime),
+            tokens: OnceLock::new(),
+            token_lifetime,
             remembered: Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(REMEMBERED_FOR).build(),
             running: SingleFlight::new(tasks),
             code_key: hmac::Key::new(hmac::HMAC_SHA256, &code_key),
             generation: AtomicU64::new(0),
             throttle: Throttle::new(),
         })))
+    }
+
+    /// Reads the key that tokens are signed with, or makes the first one; from memory, once that was done.
+    pub(super) async fn tokens(&self) -> Result<&Tokens, AuthenticationError> {
+        let inner = &*self.0;
+        if let Some(tokens) = inner.tokens.get() {
+            return Ok(tokens);
+        }
+        let candidate = Tokens::candidate(inner.clock.now()).map_err(no_numbers)?;
+        // Whoever does the same meanwhile gets the same key.
+        let key = inner.accounts.find_or_create_signing_key(&candidate).await?;
+        Ok(inner.tokens.get_or_init(|| Tokens::new(&key, inner.token_lifetime)))
+    }
+
+    /// Whether somebody who has no token can get one: not while the catalogue is away that this process has read nothing
+    /// of yet.
+    pub async fn can_issue(&self) -> bool {
+        self.tokens().await.is_ok()
     }
 
     /// Finds out who sent a request: `authorization` is the value of the header, `client` the address it came from.
@@ -140,7 +157,7 @@ impl Authenticator {
     ) -> Result<Actor, AuthenticationError> {
         match Credentials::parse(authorization) {
             Credentials::Anonymous => Ok(Actor::Anonymous),
-            Credentials::Bearer(token) => Ok(self.read_token(&token)?),
+            Credentials::Bearer(token) => self.read_token(&token).await,
             Credentials::Basic { name, password } => {
                 let (name, role) = self.require_password(&name, &password, client).await?;
                 Ok(Actor::Account(Arc::new(Account { name, rights: Rights::Role(role) })))
@@ -169,8 +186,8 @@ impl Authenticator {
         self.0.generation.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn read_token(&self, token: &Secret) -> Result<Actor, Refused> {
-        let shown = self.0.tokens.read(token, self.0.clock.now()).map_err(|fault| {
+    async fn read_token(&self, token: &Secret) -> Result<Actor, AuthenticationError> {
+        let shown = self.tokens().await?.read(token, self.0.clock.now()).map_err(|fault| {
             tracing::debug!(%fault, "a token was refused");
             Refused::InvalidToken
         })?;
@@ -223,6 +240,10 @@ impl Authenticator {
         let compared = compared.await.ok_or(AuthenticationError::Password(PasswordError::Interrupted))?;
         compared.into_inner()
     }
+}
+
+fn no_numbers(error: std::io::Error) -> AuthenticationError {
+    AuthenticationError::Password(PasswordError::Failed(Arc::new(error)))
 }
 
 impl Inner {

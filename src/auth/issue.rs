@@ -60,7 +60,7 @@ impl Authenticator {
         };
         let grants = grants_of(account.as_ref(), &request.scopes, visibility_of);
         let shown = Shown { account: account.map(|(name, _)| name), grants };
-        let (tokens, issued_at) = (&self.0.tokens, self.0.clock.now());
+        let (tokens, issued_at) = (self.tokens().await?, self.0.clock.now());
         Ok(IssuedToken { token: tokens.issue(&shown, issued_at), expires_in: tokens.lifetime(), issued_at })
     }
 }

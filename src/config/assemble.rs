@@ -9,7 +9,8 @@ use super::keys::Section;
 use super::settings::{Settings, Table};
 use super::{
     Config, Freshness, LogFormat, LoggingConfig, MinFree, Prefetch, ScrubConfig, ServerConfig, StorageConfig,
-    Timeouts, TlsConfig, UpstreamConfig, assemble_auth, assemble_credentials, assemble_token, assemble_warm,
+    Timeouts, TlsConfig, UpstreamConfig, assemble_auth, assemble_credentials, assemble_hosted,
+    assemble_token, assemble_warm,
 };
 use crate::oci::Platform;
 
@@ -21,6 +22,7 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
     let server = assemble_server(table, directory, faults);
     let auth = assemble_auth::assemble(table, directory, faults);
     let storage = assemble_storage(table, directory, faults);
+    let database = assemble_hosted::assemble_database(table, directory, faults);
     let upstreams = settings
         .upstreams
         .iter()
@@ -40,7 +42,7 @@ pub(super) fn assemble(settings: &Settings, directory: &Path, faults: &mut Fault
             let upstreams = upstreams.into_iter().collect::<Option<_>>()?;
             let warm = warm.into_iter().collect::<Option<_>>()?;
             let bundle_keys = table.many(Section::Site, "bundle_keys");
-            Some(Config { server, auth, storage, logging, site_name, bundle_keys, upstreams, warm })
+            Some(Config { server, auth, storage, database, logging, site_name, bundle_keys, upstreams, warm })
         },
     );
     if config.is_none() && faults.is_empty() {
@@ -152,6 +154,8 @@ fn assemble_storage(table: &Table, directory: &Path, faults: &mut Faults) -> Opt
             every: table.one(STORAGE, "scrub_every")?,
             rate_bytes: table.one(STORAGE, "scrub_rate")?,
         },
+        collection_grace: table.one(STORAGE, "collection_grace")?,
+        object_store: assemble_hosted::assemble_store(table, directory, faults),
     })
 }
 

@@ -1,14 +1,12 @@
 //! `[auth]`, from its keys and the file that they name.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::fault::{Faults, Problem};
-use super::files::{self, FileKind};
 use super::keys::Section;
 use super::settings::Table;
-use super::{AuthConfig, Secret};
+use super::{AuthConfig, assemble_secret};
 
 const AUTH: Section = Section::Auth;
 
@@ -23,7 +21,8 @@ const LONGEST_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Builds the section. `None` only where `faults` says why, or a default is missing.
 pub(super) fn assemble(table: &Table, directory: &Path, faults: &mut Faults) -> Option<AuthConfig> {
-    let administrator_password = assemble_password(table, directory, faults);
+    let keys = ["administrator_password", "administrator_password_file"];
+    let administrator_password = assemble_secret::assemble(table, AUTH, keys, directory, check, faults);
     let token_lifetime = table.one(AUTH, "token_lifetime")?;
     if token_lifetime > LONGEST_LIFETIME {
         let problem =
@@ -31,35 +30,6 @@ pub(super) fn assemble(table: &Table, directory: &Path, faults: &mut Faults) -> 
         faults.push(&table.origin_of(AUTH, "token_lifetime"), "auth.token_lifetime", problem);
     }
     Some(AuthConfig { administrator_password, token_lifetime })
-}
-
-fn assemble_password(table: &Table, directory: &Path, faults: &mut Faults) -> Option<Secret> {
-    let mut fault = |name: &str, problem: Problem| {
-        faults.push(&table.origin_of(AUTH, name), format!("auth.{name}"), problem);
-    };
-    if table.is_given(AUTH, "administrator_password") && table.is_given(AUTH, "administrator_password_file") {
-        let reason = "administrator_password and administrator_password_file are both given";
-        fault("administrator_password", Problem::new(reason, "remove one of them"));
-        return None;
-    }
-    let (name, password) = match table.one::<PathBuf>(AUTH, "administrator_password_file") {
-        Some(path) => ("administrator_password_file", read(&directory.join(path))),
-        None => ("administrator_password", Ok(table.one::<Secret>(AUTH, "administrator_password")?)),
-    };
-    match password.and_then(|password| check(password.expose()).map(|()| password)) {
-        Ok(password) => Some(password),
-        Err(problem) => {
-            fault(name, problem);
-            None
-        }
-    }
-}
-
-fn read(path: &Path) -> Result<Secret, Problem> {
-    files::check(path, FileKind::Secret)?;
-    // It was readable just now; what is not text is too short.
-    let text = fs::read_to_string(path).unwrap_or_default();
-    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
 }
 
 /// Checks that a password is not easily guessed, and that clients can send it. Never quotes it.

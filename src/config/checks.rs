@@ -12,6 +12,19 @@ pub(super) fn not_empty(text: &str) -> Result<(), Problem> {
     }
 }
 
+/// The URL of an object store.
+pub(super) fn object_store(text: &str) -> Result<(), Problem> {
+    let bucket = ["s3://", "gs://", "az://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    let bucket = bucket.map(|rest| rest.split('/').next().unwrap_or_default());
+    match bucket {
+        Some(bucket) if !bucket.is_empty() && !text.contains(['?', '#', '@', ' ']) => Ok(()),
+        _ => Err(Problem::new(
+            format!("\"{text}\" does not name an object store"),
+            "write \"s3://BUCKET/PREFIX\", \"gs://BUCKET/PREFIX\" or \"az://CONTAINER/PREFIX\"; PREFIX may be left out",
+        )),
+    }
+}
+
 /// A glob over repository names.
 pub(super) fn repository_glob(text: &str) -> Result<(), Problem> {
     glob::check(text)

@@ -15,6 +15,7 @@ pub(super) enum Section {
     ServerTls,
     Auth,
     Storage,
+    ObjectStore,
     Metadata,
     Events,
     Logging,
@@ -26,11 +27,12 @@ pub(super) enum Section {
 
 impl Section {
     /// All of them, in the order of the file.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Server,
         Self::ServerTls,
         Self::Auth,
         Self::Storage,
+        Self::ObjectStore,
         Self::Metadata,
         Self::Events,
         Self::Logging,
@@ -47,6 +49,7 @@ impl Section {
             Self::ServerTls => "server.tls",
             Self::Auth => "auth",
             Self::Storage => "storage",
+            Self::ObjectStore => "storage.object_store",
             Self::Metadata => "metadata",
             Self::Events => "events",
             Self::Logging => "logging",
@@ -132,13 +135,12 @@ impl Key {
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const KIB: u64 = 1 << 10;
-const USE_SQLITE: &str = "remove it: SQLite under storage.path is used";
-const USE_LOCAL: &str = "remove it: blobs are kept under storage.path";
 const USE_IN_PROCESS: &str = "remove it: events stay in the process";
 
 use Item::{Address, Choice, Count, Flag, Path, Secret, Size, Text, Unsupported, Url};
 use Section::{
-    Auth, Events, Logging, Metadata, Server, ServerTls, Site, Storage, Upstream, UpstreamCredentials, Warm,
+    Auth, Events, Logging, Metadata, ObjectStore, Server, ServerTls, Site, Storage, Upstream,
+    UpstreamCredentials, Warm,
 };
 
 /// Every key, in the order of the file.
@@ -196,8 +198,36 @@ pub(super) static KEYS: &[Key] = &[
     )
     .or("7d"),
     one(Storage, "scrub_rate", Size(KIB), "the most bytes a second that are read for that").or("16MiB"),
-    one(Storage, "object_store", Unsupported(USE_LOCAL), "durable store of hosted blobs"),
-    one(Metadata, "url", Unsupported(USE_SQLITE), "shared database"),
+    one(
+        Storage,
+        "collection_grace",
+        Item::Duration(MINUTE),
+        "how long what nobody needs is kept before the collection takes it",
+    )
+    .or("1d")
+    .at_start(),
+    one(ObjectStore, "url", Text(checks::object_store), "where hosted blobs are kept").at_start(),
+    one(ObjectStore, "endpoint", Url, "where the store's API is, where the URL does not say").at_start(),
+    one(ObjectStore, "region", Text(checks::not_empty), "region of the bucket (S3)").at_start(),
+    one(ObjectStore, "access_key_id", Text(checks::not_empty), "name of the access key (S3)").at_start(),
+    one(ObjectStore, "secret_access_key", Secret, "secret of the access key (S3)").at_start(),
+    one(ObjectStore, "secret_access_key_file", Path, "file that holds that secret").at_start(),
+    one(ObjectStore, "service_account_file", Path, "JSON file of the service account (Google)").at_start(),
+    one(ObjectStore, "account_name", Text(checks::not_empty), "name of the storage account (Azure)")
+        .at_start(),
+    one(ObjectStore, "account_key", Secret, "key of the storage account (Azure)").at_start(),
+    one(ObjectStore, "account_key_file", Path, "file that holds that key").at_start(),
+    list(ObjectStore, "options", Secret, "further options, NAME=VALUE").or("").at_start(),
+    one(ObjectStore, "ca_file", Path, "PEM file with further certificate authorities").at_start(),
+    one(ObjectStore, "confirm", Choice(&["size", "content"]), "what is compared after a blob was stored")
+        .or("size")
+        .at_start(),
+    one(ObjectStore, "redirect", Flag, "whether clients are sent to the store for blobs")
+        .or("false")
+        .at_start(),
+    one(Metadata, "url", Secret, "PostgreSQL database of the catalogue, shared by all nodes").at_start(),
+    one(Metadata, "url_file", Path, "file that holds that URL").at_start(),
+    one(Metadata, "max_connections", Count(2), "the most connections of this node to it").or("16").at_start(),
     one(Events, "url", Unsupported(USE_IN_PROCESS), "shared message bus"),
     one(Logging, "format", Choice(&["text", "json"]), "text for people or json for machines")
         .or("text")

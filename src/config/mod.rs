@@ -9,6 +9,8 @@
 mod assemble;
 mod assemble_auth;
 mod assemble_credentials;
+mod assemble_hosted;
+mod assemble_secret;
 mod assemble_token;
 mod assemble_warm;
 mod auth;
@@ -25,6 +27,7 @@ mod keys;
 mod limits;
 mod load;
 mod logging;
+mod metadata;
 mod quantity;
 mod scalar;
 mod secret;
@@ -40,10 +43,11 @@ mod warm;
 pub use auth::AuthConfig;
 pub use difference::Difference;
 pub use fault::{Fault, Faults, Origin, Position};
-pub use hosted_store::ObjectStoreConfig;
+pub use hosted_store::{HostedStoreConfig, ObjectStoreConfig};
 pub use limits::Timeouts;
 pub use load::{DEFAULT_FILE, Flags, Loaded, Sources};
 pub use logging::{LogFormat, LoggingConfig};
+pub use metadata::DatabaseConfig;
 pub use secret::Secret;
 pub use server::{ServerConfig, TlsConfig};
 pub use settings::Settings;
@@ -76,6 +80,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[storage]`
     pub storage: StorageConfig,
+    /// `[metadata]`; `None` where the catalogue is a file under the storage path.
+    pub database: Option<DatabaseConfig>,
     /// `[logging]`
     pub logging: LoggingConfig,
     /// `[site]` `name`

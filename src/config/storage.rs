@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::Problem;
-use super::quantity;
+use super::{HostedStoreConfig, quantity};
 
 /// `[storage]`
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct StorageConfig {
     pub memory_bytes: u64,
     /// How what is stored is compared with its digests.
     pub scrub: ScrubConfig,
+    /// How long what nobody needs is kept before the collection of hosted content takes it.
+    pub collection_grace: Duration,
+    /// Where hosted blobs are kept; `None` where that is under `path`.
+    pub object_store: Option<HostedStoreConfig>,
 }
 
 /// How what is stored is compared with its digests in the background.

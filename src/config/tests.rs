@@ -94,10 +94,10 @@ max_conections = 5
 
 [storage]
 max_size = "10"
-object_store = { url = "s3://bucket" }
+object_store = { url = "ftp://bucket", region = "eu" }
 
 [metadata]
-url = "postgres://user:hunter2@host/db"
+url = "mysql://user:hunter2@host/db"
 
 [loging]
 level = "info"
@@ -122,10 +122,10 @@ tidegate.toml:5:1: server.max_conections: unknown key
     remedy: did you mean max_connections (the most connections at once)?
 tidegate.toml:8:12: storage.max_size: "10" has no unit
     remedy: write a number and a unit, such as "10GiB" or "500MB"
-tidegate.toml:9:16: storage.object_store: not supported by this version
-    remedy: remove it: blobs are kept under storage.path
-tidegate.toml:12:7: metadata.url: not supported by this version
-    remedy: remove it: SQLite under storage.path is used
+tidegate.toml:9:24: storage.object_store.url: "ftp://bucket" does not name an object store
+    remedy: write "s3://BUCKET/PREFIX", "gs://BUCKET/PREFIX" or "az://CONTAINER/PREFIX"; PREFIX may be left out
+tidegate.toml:12:1: metadata.url: that is not the URL of a PostgreSQL database
+    remedy: write "postgres://USER:PASSWORD@HOST:PORT/DATABASE", with percent codes for / and @ in the password; a file, named by metadata.url_file, keeps it out of the configuration
 tidegate.toml:14:2: loging: unknown section
     remedy: did you mean [logging]?
 tidegate.toml:19:11: upstream[0].default: expected a boolean, found a string
@@ -604,6 +604,28 @@ min_free = "2%"  # default
 memory = "64MiB"  # default
 scrub_every = "7d"  # default
 scrub_rate = "16MiB"  # default
+collection_grace = "1d"  # default
+
+[storage.object_store]
+# url is not set: where hosted blobs are kept
+# endpoint is not set: where the store's API is, where the URL does not say
+# region is not set: region of the bucket (S3)
+# access_key_id is not set: name of the access key (S3)
+# secret_access_key is not set: secret of the access key (S3)
+# secret_access_key_file is not set: file that holds that secret
+# service_account_file is not set: JSON file of the service account (Google)
+# account_name is not set: name of the storage account (Azure)
+# account_key is not set: key of the storage account (Azure)
+# account_key_file is not set: file that holds that key
+options = []  # default
+# ca_file is not set: PEM file with further certificate authorities
+confirm = "size"  # default
+redirect = false  # default
+
+[metadata]
+# url is not set: PostgreSQL database of the catalogue, shared by all nodes
+# url_file is not set: file that holds that URL
+max_connections = 16  # default
 
 [logging]
 format = "text"  # default
@@ -696,7 +718,7 @@ fn uncommented(is_left_out: impl Fn(&str) -> bool) -> String {
         let candidate = line.strip_prefix("# ").unwrap_or(line);
         let name = candidate.split(" = ").next().unwrap_or_default();
         let is_key = candidate.contains(" = ") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        if (is_key && !is_left_out(name)) || candidate.starts_with('[') {
+        if (is_key && !is_left_out(candidate)) || candidate.starts_with('[') {
             text.push_str(candidate);
         }
         text.push('\n');
@@ -736,8 +758,25 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
     let defaults = load("", &[]).unwrap();
     assert!(as_it_is.settings.difference(&defaults.settings).is_empty());
     // Two ways to give a password and a time are shown; only one of each may be in effect.
-    let directory = directory_with(&uncommented(|name| {
-        ["admin_token", "administrator_password", "password", "credential_helper", "credentials", "daily"]
+    let directory = directory_with(&uncommented(|line| {
+        let name = line.split(" = ").next().unwrap_or_default();
+        let is_second_url = line.starts_with("url = \"postgres");
+        is_second_url
+            || [
+                "access_key_id",
+                "account_key",
+                "account_key_file",
+                "account_name",
+                "admin_token",
+                "administrator_password",
+                "credential_helper",
+                "credentials",
+                "daily",
+                "password",
+                "secret_access_key",
+                "secret_access_key_file",
+                "service_account_file",
+            ]
             .contains(&name)
     }));
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -748,6 +787,7 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
         ("docker-hub-token", "secret\n".to_owned()),
         ("admin-token", "0123456789abcdef\n".to_owned()),
         ("administrator-password", "0123456789abcdef\n".to_owned()),
+        ("database-url", "postgres://tidegate@db.example.com/tidegate\n".to_owned()),
     ] {
         fs::write(directory.path().join(name), text).unwrap();
     }
@@ -769,6 +809,11 @@ fn the_example_file_is_valid_and_shows_the_defaults() {
         "password_file",
         "ca_file",
         "trusted_hosts",
+        "storage.object_store.url",
+        "storage.object_store.endpoint",
+        "storage.object_store.region",
+        "storage.object_store.options",
+        "metadata.url_file",
     ];
     for (key, value) in full {
         if key.starts_with("warm[0].") {
@@ -808,4 +853,62 @@ negative_for = "10s"
     let config = load(text, &[]).unwrap().config;
     assert_eq!(config.upstreams.len(), 1);
     assert_eq!(config.upstreams[0], load("", &[]).unwrap().config.upstreams[0]);
+}
+
+#[test]
+fn where_hosted_content_is_kept_is_read_whole() {
+    let text = r#"
+[storage]
+object_store = { url = "s3://bucket/prefix", endpoint = "http://127.0.0.1:9", region = "eu", access_key_id = "id", secret_access_key = "hunter2", options = ["Virtual_Hosted_Style_Request = true"], confirm = "content", redirect = true }
+[metadata]
+url = "postgres://user:hunter3@host/db"
+"#;
+    let loaded = load(text, &[]).unwrap();
+    let store = loaded.config.storage.object_store.unwrap();
+    assert!(store.reads_back && store.redirects);
+    assert_eq!(store.store.url, "s3://bucket/prefix");
+    let options: Vec<_> =
+        store.store.options.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(
+        options,
+        [
+            ("region", "eu"),
+            ("access_key_id", "id"),
+            ("allow_http", "true"),
+            ("endpoint", "http://127.0.0.1:9"),
+            ("secret_access_key", "hunter2"),
+            ("virtual_hosted_style_request", "true"),
+        ]
+    );
+    assert_eq!(loaded.config.database.unwrap().url.expose(), "postgres://user:hunter3@host/db");
+    let shown = loaded.settings.to_toml();
+    assert!(!shown.contains("hunter") && !shown.contains("Virtual"), "{shown}");
+}
+
+#[test]
+fn a_store_that_is_told_half_or_too_much_says_what_is_wrong() {
+    for (text, expected) in [
+        (
+            "[storage.object_store]\nregion = \"eu\"",
+            "tidegate.toml:2:1: storage.object_store.region: there is no url that it belongs to\n    remedy: add storage.object_store.url, or remove storage.object_store: blobs are then kept under storage.path",
+        ),
+        (
+            "[storage.object_store]\nurl = \"gs://bucket\"\nregion = \"eu\"",
+            "tidegate.toml:3:1: storage.object_store.region: it is for stores whose url begins with s3://\n    remedy: remove it",
+        ),
+        (
+            "[storage.object_store]\nurl = \"gs://bucket\"\noptions = [\"hidden\"]",
+            "tidegate.toml:3:1: storage.object_store.options: an option has no name\n    remedy: write each as \"NAME=VALUE\"",
+        ),
+        (
+            "[storage.object_store]\nurl = \"az://container\"\naccount_key = \"hidden\"\naccount_key_file = \"none\"",
+            "tidegate.toml:3:1: storage.object_store.account_key: account_key and account_key_file are both given\n    remedy: remove one of them",
+        ),
+        (
+            "[storage]\nobject_store = \"s3://bucket\"",
+            "tidegate.toml:2:1: storage.object_store: storage.object_store is a table\n    remedy: write object_store = { url = \"…\", endpoint = \"…\", region = \"…\", access_key_id = \"…\", secret_access_key = \"…\", secret_access_key_file = \"…\", service_account_file = \"…\", account_name = \"…\", account_key = \"…\", account_key_file = \"…\", options = \"…\", ca_file = \"…\", confirm = \"…\", redirect = \"…\" }",
+        ),
+    ] {
+        assert_eq!(faults_of(text, &[]), expected, "{text}");
+    }
 }

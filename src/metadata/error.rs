@@ -7,7 +7,7 @@ pub type Result<T> = std::result::Result<T, MetadataError>;
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     /// The database is locked, unreachable or short of connections: trying again may help.
-    #[error("metadata store is busy")]
+    #[error("metadata store is busy or away")]
     Busy(#[source] sqlx::Error),
     /// The database failed: disk, corruption, or a fault of ours.
     #[error("metadata store failed")]

@@ -21,7 +21,7 @@ use super::exchange::Exchange;
 use super::gate::Gate;
 use super::hosted;
 use super::metrics::ServerMetrics;
-use super::respond::Problem;
+use super::respond::{self, Problem};
 use super::route::{self, Operation, Route, RouteError, Target};
 use crate::auth::{RequestContext, RequestId, policy};
 use crate::oci::{ErrorCode, RepositoryName};
@@ -80,7 +80,7 @@ impl Dispatcher {
         B: Body<Data = Bytes> + Send + Unpin,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if self.hosting.hosts_anything() || matches!(route.target, Target::Token) {
+        if self.hosting.may_host_anything() || matches!(route.target, Target::Token) {
             let hosted = Box::pin(self.call_hosted(parts, route, context, client, body)).await;
             if let Some(answer) = hosted {
                 return answer;
@@ -133,10 +133,13 @@ impl Dispatcher {
         let (gate, id, client) = (&self.gate, anonymous.request_id, client.ip());
         match &route.target {
             Target::Token => Some(gate.answer_token(&self.hosting, parts, route, client, body).await),
-            Target::Base { registry: None } if route.prefix.is_none() && route.ns.is_none() => {
+            Target::Base { registry: None }
+                if self.hosting.hosts_anything() && route.prefix.is_none() && route.ns.is_none() =>
+            {
                 gate.require_login(parts, route, id, client).await.err().map(Err)
             }
             Target::Base { .. } => None,
+            Target::Catalog if !self.hosting.hosts_anything() => None,
             Target::Catalog => Some(match gate.admit(parts, route, id, client).await {
                 Ok(context) => {
                     distribution::answer_catalog(&self.registry, &self.hosting, &context, route).await
@@ -144,7 +147,10 @@ impl Dispatcher {
                 Err(problem) => Err(problem),
             }),
             Target::Repository { operation, .. } => {
-                let repository = &self.find_hosted(parts, route)?;
+                let repository = &match self.find_hosted(parts, route)? {
+                    Ok(repository) => repository,
+                    Err(problem) => return Some(Err(problem)),
+                };
                 Some(match gate.admit(parts, route, id, client).await {
                     Ok(context) => {
                         let (hosting, context) = (&self.hosting, &context);
@@ -157,14 +163,20 @@ impl Dispatcher {
         }
     }
 
-    /// The hosted repository that a request means, if it means one.
-    fn find_hosted(&self, parts: &Parts, route: &Route) -> Option<RepositoryName> {
+    /// The hosted repository that a request means, if it means one. Fails where that is not known: a name must not go to
+    /// an upstream only because the catalogue is away.
+    fn find_hosted(&self, parts: &Parts, route: &Route) -> Option<Result<RepositoryName, Problem>> {
         let own_hosts: Vec<&str> = host_of(parts).into_iter().chain(self.external_host.as_deref()).collect();
         let names = self.registry.names();
         let spelling = route.spelling(&own_hosts)?;
         let name = names.find_unqualified(&spelling)?;
         let namespace = name.split('/').next().unwrap_or(name);
-        self.hosting.hosts(namespace).then(|| name.parse().ok()).flatten()
+        if !self.hosting.knows_namespaces() {
+            let message = "this server has not reached its catalogue since it was set up: whether the name is of a \
+                hosted namespace is not known; names that begin with a registry's are served";
+            return Some(Err(respond::of_store("catalogue", true, message)));
+        }
+        self.hosting.hosts(namespace).then(|| name.parse().ok()).flatten().map(Ok)
     }
 
     fn find_repository(&self, parts: &Parts, route: &Route) -> Result<Repository, RegistryError> {

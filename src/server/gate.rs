@@ -58,6 +58,10 @@ impl Gate {
         id: RequestId,
         client: IpAddr,
     ) -> Result<(), Problem> {
+        // Who could not log in is not told to: most of what is here needs no login.
+        if parts.headers.get(AUTHORIZATION).is_none() && !self.authenticator.can_issue().await {
+            return Ok(());
+        }
         let context = self.admit(parts, route, id, client).await?;
         if context.is_anonymous() {
             return Err(self.refuse(Refused::Unauthenticated, parts, route));

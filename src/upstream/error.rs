@@ -129,28 +129,28 @@ pub enum SetupError {
         endpoint: String,
     },
     /// The file with certificate authorities cannot be read.
-    #[error("read certificate authorities of upstream {upstream} from {path}")]
+    #[error("read certificate authorities of {whose} from {path}")]
     ReadCaFile {
-        /// The upstream's name.
-        upstream: String,
+        /// Whose connections they are for.
+        whose: String,
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
     /// The file with certificate authorities holds none that can be used.
-    #[error("no usable PEM certificate of upstream {upstream} in {path}")]
+    #[error("no usable PEM certificate of {whose} in {path}")]
     NoCertificate {
-        /// The upstream's name.
-        upstream: String,
+        /// Whose connections they are for.
+        whose: String,
         /// The file.
         path: PathBuf,
     },
     /// The TLS library refuses its settings.
-    #[error("set up TLS of upstream {upstream}")]
+    #[error("set up TLS of {whose}")]
     Tls {
-        /// The upstream's name.
-        upstream: String,
+        /// Whose connections it is for.
+        whose: String,
         /// Why.
         source: rustls::Error,
     },

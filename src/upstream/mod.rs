@@ -45,7 +45,7 @@ pub use error::{SetupError, UpstreamError};
 pub use link::Link;
 pub use metrics::UpstreamMetrics;
 pub use priority::{Priority, Urgency};
-pub use tls::load_native_roots;
+pub use tls::{build_tls, load_native_roots};
 
 use crate::config::{Credentials, UpstreamConfig};
 use crate::oci::{Digest, MediaType, NextPage};
@@ -200,7 +200,11 @@ impl Upstream {
         let connector = Connector {
             dns: Arc::clone(&shared.dns),
             guard: Arc::clone(&guard),
-            tls: Arc::new(tls::build_config(&shared.roots, &config)?),
+            tls: Arc::new(build_tls(
+                &shared.roots,
+                config.ca_file.as_deref(),
+                &format!("upstream {}", config.name),
+            )?),
             timeout: config.timeouts.connect,
         };
         let (via, metrics) = (shared.via.clone(), shared.metrics.clone());

@@ -1,5 +1,6 @@
-//! TLS towards upstreams: whom to believe, and which protocols to speak.
+//! TLS towards upstreams and stores: whom to believe, and which protocols to speak.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -7,7 +8,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::error::SetupError;
-use crate::config::UpstreamConfig;
 
 /// The machine's certificate authorities; Mozilla's where it has none (an image from scratch).
 pub fn load_native_roots() -> RootCertStore {
@@ -21,31 +21,34 @@ pub fn load_native_roots() -> RootCertStore {
     roots
 }
 
-/// Settings for one upstream: the native roots and its own `ca_file`. Without protocols; see
-/// [`speaking`].
-pub(super) fn build_config(
+/// Settings for the connections of `whose`: the native roots and those of a file. Without protocols; see [`speaking`].
+///
+/// Reads the file; blocks.
+pub fn build_tls(
     native: &RootCertStore,
-    upstream: &UpstreamConfig,
+    ca_file: Option<&Path>,
+    whose: &str,
 ) -> Result<ClientConfig, SetupError> {
     let mut roots = native.clone();
-    if let Some(path) = &upstream.ca_file {
-        let name = || upstream.name.clone();
-        let pem = std::fs::read(path).map_err(|source| SetupError::ReadCaFile {
-            upstream: name(),
-            path: path.clone(),
+    let whose = || whose.to_owned();
+    if let Some(path) = ca_file {
+        let path = || path.to_owned();
+        let pem = std::fs::read(path()).map_err(|source| SetupError::ReadCaFile {
+            whose: whose(),
+            path: path(),
             source,
         })?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
         let (added, _) = roots.add_parsable_certificates(certificates);
         if added == 0 {
-            return Err(SetupError::NoCertificate { upstream: name(), path: path.clone() });
+            return Err(SetupError::NoCertificate { whose: whose(), path: path() });
         }
     }
     // Named, because a process may hold other providers through its libraries.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|source| SetupError::Tls { upstream: upstream.name.clone(), source })?;
+        .map_err(|source| SetupError::Tls { whose: whose(), source })?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

@@ -79,7 +79,7 @@ impl Node {
             tasks: self.tasks.clone(),
             token_lifetime: Duration::from_mins(5),
         };
-        Authenticator::open(services).await.unwrap()
+        Authenticator::new(services).unwrap()
     }
 
     /// Whether the administrator's password is this one, as the catalogue has it.

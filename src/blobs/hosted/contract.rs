@@ -264,3 +264,28 @@ async fn a_server_that_speaks_like_s3_keeps_the_contract() {
     let Some(server) = S3Server::start().await else { return };
     holds_for(|| server.subject(PATIENCE)).await;
 }
+
+/// For stores that no test can bring along: an account at a provider, or its emulator. `TIDEGATE_TEST_OBJECT_STORE` is the
+/// URL of a bucket, and then options, with semicolons between: `az://container;account_name=…;endpoint=…`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs TIDEGATE_TEST_OBJECT_STORE"]
+async fn a_store_that_is_named_keeps_the_contract() {
+    let text = std::env::var("TIDEGATE_TEST_OBJECT_STORE").expect("TIDEGATE_TEST_OBJECT_STORE names a store");
+    let (url, options) = text.split_once(';').unwrap_or((&text, ""));
+    let options = options.split(';').filter_map(|option| option.split_once('='));
+    let options: Vec<_> =
+        options.map(|(name, value)| (name.to_owned(), crate::config::Secret::new(value))).collect();
+    let run = fastrand::u64(..);
+    let prefixes = std::sync::atomic::AtomicU64::new(0);
+    holds_for(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let prefix = prefixes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let config = crate::config::ObjectStoreConfig {
+            url: format!("{url}/{run:016x}/{prefix}"),
+            options: options.clone(),
+        };
+        let store = super::s3_server::connect_to(&config, folder.path(), PATIENCE, &Steps::default());
+        Subject::new(Arc::new(store), folder, super::s3_server::LARGE_BYTES)
+    })
+    .await;
+}

@@ -24,7 +24,8 @@ const RETRIES: usize = 6;
 /// Builds a store. The library's builders have the same methods, and no trait that says so.
 macro_rules! connect {
     ($builder:ty, $key:ty, $config:expr, $transport:expr) => {{
-        let mut builder = <$builder>::new().with_url(&$config.url);
+        // What is not configured may come from where the stores' own tools have it: variables, a token of the cluster.
+        let mut builder = <$builder>::from_env().with_url(&$config.url);
         for (name, value) in &$config.options {
             let key = name.parse::<$key>().map_err(|error| setup(&error))?;
             builder = builder.with_config(key, value.expose());

@@ -112,10 +112,20 @@ pub(super) fn connect(
     ];
     let options = options.into_iter().map(|(name, value)| (name.to_owned(), Secret::new(value))).collect();
     let config = ObjectStoreConfig { url: format!("s3://tidegate/{prefix}/blobs"), options };
+    connect_to(&config, folder, patience, steps)
+}
+
+/// Any store, with the least size of parts.
+pub(super) fn connect_to(
+    config: &ObjectStoreConfig,
+    folder: &Path,
+    patience: Duration,
+    steps: &Steps,
+) -> ObjectBlobs {
     let mut settings = ObjectSettings::new(folder.join("parts"));
     settings.patience = patience;
     settings.part_bytes = PART_BYTES;
-    ObjectBlobs::connect(&config, trusting_nobody(), settings, &Tasks::new(), steps).unwrap()
+    ObjectBlobs::connect(config, trusting_nobody(), settings, &Tasks::new(), steps).unwrap()
 }
 
 /// TLS for those who use none.

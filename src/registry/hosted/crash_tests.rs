@@ -46,6 +46,7 @@ async fn open(folder: &Path, steps: &Steps) -> Hosting {
         catalogue: Arc::new(SqlCatalogue::open(&folder.join("catalogue.sqlite3")).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&folder.join("blobs"), &tasks, steps).unwrap()),
         location: "local".to_owned(),
+        redirect_for: None,
         uploads: Uploads::open(&folder.join("uploads"), u64::MAX, &tasks, steps).unwrap(),
         steps: steps.clone(),
         clock: Clock::system(),

@@ -26,6 +26,7 @@ mod verify;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use collect::{CollectionMetrics, CollectionOutcome, CollectionRun, CollectionState, Removals};
 pub use content::{ContentStream, HostedContent};
@@ -64,6 +65,8 @@ pub struct HostingServices {
     pub store: Arc<dyn DurableBlobs>,
     /// What the catalogue calls the store.
     pub location: String,
+    /// Where clients are sent to the store for blobs: for how long such a URL is good.
+    pub redirect_for: Option<Duration>,
     /// Blobs on their way in.
     pub uploads: Uploads,
     /// Who is told of the steps between that and an acknowledgement.
@@ -104,6 +107,16 @@ impl Hosting {
     /// Whether anything is hosted here. A look into memory.
     pub fn hosts_anything(&self) -> bool {
         !self.0.namespaces.is_empty()
+    }
+
+    /// Whether anything is hosted here, as far as is known. A look into memory.
+    pub fn may_host_anything(&self) -> bool {
+        self.0.namespaces.may_be_some()
+    }
+
+    /// Whether it is known which namespaces there are: not on a node that has never reached its catalogue.
+    pub fn knows_namespaces(&self) -> bool {
+        self.0.namespaces.are_known()
     }
 
     /// Whether anybody may pull from the repository.

@@ -60,6 +60,18 @@ impl Hosting {
         Ok(found)
     }
 
+    /// The URL at the store by which a client that may pull a blob gets it by itself; `None` where clients are sent nowhere.
+    pub async fn find_redirect(
+        &self,
+        context: &RequestContext,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<String>> {
+        let Some(valid_for) = self.redirect_for else { return Ok(None) };
+        self.stat_blob(context, repository, digest).await?;
+        Ok(self.store.presign(digest, valid_for).await?)
+    }
+
     /// Opens a blob.
     pub async fn open_blob(
         &self,

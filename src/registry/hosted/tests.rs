@@ -28,6 +28,7 @@ async fn subject() -> Subject {
         catalogue: Arc::new(SqlCatalogue::open(&path.join("catalogue.sqlite3")).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&path.join("blobs"), &tasks, &steps).unwrap()),
         location: "local".to_owned(),
+        redirect_for: None,
         uploads: Uploads::open(&path.join("uploads"), u64::MAX, &tasks, &steps).unwrap(),
         steps,
         clock: Clock::system(),

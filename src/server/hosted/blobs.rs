@@ -1,6 +1,6 @@
 //! `/v2/<name>/blobs/<digest>`
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
 
 use super::{Call, empty, named};
@@ -26,6 +26,10 @@ pub(super) async fn pull(call: &Call<'_>, digest: &Digest) -> Answer {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(found.size_bytes));
         return Ok(response);
     }
+    let redirect = call.hosting.find_redirect(call.context, call.repository, digest).await;
+    if let Some(url) = redirect.map_err(|error| call.problem(error))? {
+        return redirect_to(&url, digest);
+    }
     let ranges = requested_ranges(&call.parts.method, headers, digest)
         .map_err(|_too_many| Problem::too_many_ranges())?;
     let content = call.hosting.open_blob(call.context, call.repository, digest).await;
@@ -44,6 +48,19 @@ pub(super) async fn pull(call: &Call<'_>, digest: &Digest) -> Answer {
     let pieces = read(0..size_bytes).await?;
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size_bytes));
     Ok(response.map(|_empty| ResponseBody::stream(pieces, Some(size_bytes))))
+}
+
+/// Sends the client to the store. The URL is for this client and for a short time: nobody may keep it.
+fn redirect_to(url: &str, digest: &Digest) -> Answer {
+    let mut response = named(digest);
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let url = HeaderValue::try_from(url)
+        .map_err(|_impossible| Problem::internal("the store's URL is no header".into()))?;
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, url);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(response)
 }
 
 /// Answers DELETE.

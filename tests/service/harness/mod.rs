@@ -3,6 +3,8 @@
 mod compiler;
 mod log;
 mod metrics;
+mod object_store;
+mod postgres;
 mod process;
 mod setup;
 
@@ -17,6 +19,8 @@ use tokio::time::Instant;
 
 pub(crate) use compiler::compile;
 pub(crate) use metrics::Metrics;
+pub(crate) use object_store::ObjectStore;
+pub(crate) use postgres::Postgres;
 pub(crate) use setup::{Section, Setup};
 
 use crate::client::{Answer, Call, Client};
@@ -229,6 +233,13 @@ pub(crate) fn run(directory: &Path, arguments: &[&str]) -> (Option<i32>, String,
     let output = process::command(directory).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A test that cannot run says so loudly, and fails where `CI` is set: nothing is skipped there.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn skip(missing: &str) {
+    assert!(std::env::var_os("CI").is_none(), "not installed: {missing}");
+    eprintln!("SKIPPED: not installed: {missing}");
 }
 
 /// All files under a directory.

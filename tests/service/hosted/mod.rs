@@ -70,6 +70,7 @@
 //! | Error codes | JSON errors MUST have their form and codes | `error_01` to `error_06` |
 
 mod actor;
+mod backends;
 mod registry;
 mod wire;
 

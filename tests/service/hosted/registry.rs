@@ -31,6 +31,8 @@ impl Hosted {
     pub(super) async fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let upstream = Upstream::start().await;
         let tidegate = change(Setup::new().upstream(Section::hub(&upstream))).start().await;
+        // A database may be slower than the start waits for.
+        tidegate.wait_for_log("created the first account").await;
         let file = tidegate.data().join("initial-administrator-password");
         let password =
             std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

@@ -49,9 +49,17 @@ impl SqlCatalogue {
         Ok(Self { engine: Engine::Sqlite(SqliteEngine::open(path).await?) })
     }
 
-    /// Connects to `PostgreSQL`, and brings the schema up to date. Nodes that do so at once wait for each other.
+    /// The catalogue in a `PostgreSQL` database, which need not be there yet: whatever is called first brings the schema
+    /// up to date, or fails as everything fails while a database is away. Nodes that do so at once wait for each other.
+    pub fn in_database(settings: &PostgresSettings) -> Self {
+        Self { engine: Engine::Postgres(PostgresEngine::new(settings)) }
+    }
+
+    /// The same, with the schema up to date.
     pub async fn connect(settings: &PostgresSettings) -> Result<Self> {
-        Ok(Self { engine: Engine::Postgres(PostgresEngine::connect(settings).await?) })
+        let engine = PostgresEngine::new(settings);
+        engine.prepare().await?;
+        Ok(Self { engine: Engine::Postgres(engine) })
     }
 
     /// Waits for running transactions, and closes all connections; later calls of any method fail.

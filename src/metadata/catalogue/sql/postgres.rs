@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,15 +53,39 @@ impl std::fmt::Debug for PostgresSettings {
 pub(super) struct PostgresEngine {
     pool: PgPool,
     doubt: Arc<Doubt>,
+    schema: Arc<Schema>,
+}
+
+/// Whether this process has seen the schema up to date.
+#[derive(Debug, Default)]
+struct Schema {
+    is_current: AtomicBool,
+    /// Whose turn it is to see to it.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl PostgresEngine {
-    pub(super) async fn connect(settings: &PostgresSettings) -> Result<Self> {
+    /// Connects to nothing yet.
+    pub(super) fn new(settings: &PostgresSettings) -> Self {
         let doubt: Arc<Doubt> = Arc::default();
         let pool = pool_options(settings.max_connections, &doubt).connect_lazy_with(settings.options.clone());
-        let engine = Self { pool, doubt };
-        engine.migrate().await?;
-        Ok(engine)
+        Self { pool, doubt, schema: Arc::default() }
+    }
+
+    /// Brings the schema up to date, once in a process. Comes before everything else, and is tried again by whoever comes
+    /// next: the database may be away when the process starts.
+    pub(super) async fn prepare(&self) -> Result<()> {
+        if self.schema.is_current.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        // Who waits for others does not wait for all of them to fail one after the other.
+        let turn = timeout(ACQUIRE_TIMEOUT, self.schema.turn.lock()).await;
+        let _turn = turn.map_err(|_elapsed| classify(sqlx::Error::PoolTimedOut))?;
+        if !self.schema.is_current.load(Ordering::Acquire) {
+            self.migrate().await?;
+            self.schema.is_current.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Begins a transaction on a server that takes changes. A connection to one that does not (any more) is closed,
@@ -90,6 +115,7 @@ impl PostgresEngine {
     }
 
     async fn start(&self, statement: &'static str) -> Result<Session> {
+        self.prepare().await?;
         let transaction = watch(&self.doubt, self.pool.begin_with(statement)).await?;
         Ok(Session::postgres(transaction, Arc::clone(&self.doubt)))
     }
