@@ -194,14 +194,23 @@ impl Inner {
         let key = self.key(staged.digest());
         // What is there already is not sent again: that is what most pushes of base layers are.
         if !self.holds(&key, staged).await? {
-            if staged.size_bytes() <= self.settings.part_bytes {
-                self.put_whole(&key, staged).await?;
+            let sent = if staged.size_bytes() <= self.settings.part_bytes {
+                self.put_whole(&key, staged).await
             } else {
-                self.put_parts(&key, staged).await?;
+                self.put_parts(&key, staged).await
+            };
+            if sent.as_ref().is_err_and(HostedError::is_of_disk) {
+                return sent;
             }
             self.reach(Step::Confirm)?;
-            if !self.holds(&key, staged).await? {
-                return Err(HostedError::Unkept { digest: Box::new(*staged.digest()) });
+            match (self.holds(&key, staged).await, sent) {
+                // Also where sending failed: of those who send the same content at the same time, Azure takes it from
+                // one, and forgets the parts of the others.
+                (Ok(true), _) => {}
+                (_, Err(error)) | (Err(error), Ok(())) => return Err(error),
+                (Ok(false), Ok(())) => {
+                    return Err(HostedError::Unkept { digest: Box::new(*staged.digest()) });
+                }
             }
         }
         self.reach(Step::Acknowledge)
