@@ -10,6 +10,7 @@ mod leftovers;
 mod local;
 mod open_files;
 mod patience;
+mod read_buffers;
 mod slice;
 mod space;
 mod spare;
@@ -20,12 +21,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 pub use error::{BlobError, DiskCause, Result};
 pub use fill_file::{FillFile, MemoryShare, Parts, StagedFiles, VerifiedFile};
 pub use inspect::{Inspected, Inspection, ReadPart};
 pub use local::LocalBlobs;
+pub use read_buffers::ReadBuffers;
 pub use slice::{FileSlice, is_socket_error};
 pub use space::Space;
 
@@ -67,16 +69,20 @@ impl BlobFile {
     /// where that may block. A file that ends before is [`std::io::ErrorKind::UnexpectedEof`], a disk that does
     /// not answer in time [`std::io::ErrorKind::TimedOut`].
     pub async fn read_exact_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let mut buffer = vec![0; length];
+        self.fill_exact_at(offset, BytesMut::zeroed(length)).await
+    }
+
+    /// The same into memory that is at hand, as much as its length.
+    async fn fill_exact_at(&self, offset: u64, mut buffer: BytesMut) -> Result<Bytes> {
         let have = slice::read_resident(&self.file, &mut buffer, offset);
-        if have == length {
-            return Ok(Bytes::from(buffer));
+        if have == buffer.len() {
+            return Ok(buffer.freeze());
         }
         let file = Arc::clone(&self.file);
         // Untracked: a read ends by itself and leaves nothing behind that shutdown should wait for.
         let read = tokio::task::spawn_blocking(move || {
             file.read_exact_at(&mut buffer[have..], offset + have as u64)?;
-            Ok(Bytes::from(buffer))
+            Ok(buffer.freeze())
         });
         match tokio::time::timeout(patience::READ, read).await {
             Ok(Ok(result)) => result.map_err(|source| BlobError::from_io("read content", source)),

@@ -20,11 +20,12 @@ impl AcceptClass {
     pub fn from_lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut types = Vec::new();
         for item in lines.into_iter().flat_map(|line| line.split(',')) {
-            let refused = item.split(';').skip(1).any(|parameter| {
+            let (range, parameters) = item.split_once(';').unwrap_or((item, ""));
+            let refused = parameters.split(';').any(|parameter| {
                 let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
                 name.trim().eq_ignore_ascii_case("q") && value.trim().parse::<f32>().is_ok_and(|q| q <= 0.0)
             });
-            let range = item.split(';').next().unwrap_or_default().trim();
+            let range = range.trim();
             if refused || range.is_empty() {
                 continue;
             }

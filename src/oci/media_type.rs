@@ -42,13 +42,16 @@ impl MediaType {
     /// `type/subtype` of RFC 9110 tokens.
     pub fn parse(value: &str) -> Option<Self> {
         let essence = value.split(';').next().unwrap_or_default().trim();
+        // Known types, which are nearly all there are, cost no look at each of their bytes, and nothing to clone.
+        if let Some(known) = Self::MANIFESTS.into_iter().find(|known| known.0 == essence) {
+            return Some(known);
+        }
         let (kind, subtype) = essence.split_once('/')?;
         let is_token = |text: &str| {
             !text.is_empty()
                 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
         };
         if is_token(kind) && is_token(subtype) {
-            // Known types, which are nearly all there are, cost nothing to clone.
             let known = Self::MANIFESTS.into_iter().find(|known| known.0.eq_ignore_ascii_case(essence));
             Some(known.unwrap_or_else(|| Self(Cow::Owned(essence.to_ascii_lowercase()))))
         } else {

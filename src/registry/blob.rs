@@ -15,7 +15,7 @@ use super::patience;
 use super::repository::Repository;
 use super::stored::Stored;
 use super::{RegistryError, Served};
-use crate::blobs::{BlobFile, FileSlice};
+use crate::blobs::{BlobFile, FileSlice, ReadBuffers};
 use crate::oci::Digest;
 use crate::upstream::UpstreamError;
 
@@ -88,7 +88,7 @@ impl OpenBlob {
             digest: self.digest,
             size_bytes: self.size_bytes,
         };
-        Ok(BlobStream { origin: Arc::new(origin), source, rest: range })
+        Ok(BlobStream { origin: Arc::new(origin), source, rest: range, buffers: ReadBuffers::default() })
     }
 
     /// Reads all of a blob, also one of unknown size.
@@ -141,6 +141,7 @@ pub struct BlobStream {
     source: Reader,
     /// What is still to be given; its end is `u64::MAX` where the size is unknown.
     rest: Range<u64>,
+    buffers: ReadBuffers,
 }
 
 /// Where a blob can be had when the disk fails.
@@ -181,7 +182,8 @@ impl StoredPart {
         match &self.origin {
             Some(origin) => {
                 let source = Reader::File(file);
-                BlobStream { origin: Arc::clone(origin), source, rest }.into_bytes()
+                let (origin, buffers) = (Arc::clone(origin), ReadBuffers::default());
+                BlobStream { origin, source, rest, buffers }.into_bytes()
             }
             None => ContentStream::of_file(file, rest).into_bytes(),
         }
@@ -230,7 +232,8 @@ impl BlobStream {
     pub async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
         let part = match self.next_in_file().await {
             Next::InFile(file, end) => {
-                match file.read_exact_at(self.rest.start, chunk(&self.rest, end)).await {
+                let length = chunk(&self.rest, end);
+                match self.buffers.read_exact_at(&file, self.rest.start, length).await {
                     Ok(bytes) => Some(Ok(bytes)),
                     Err(error) => {
                         self.origin.core.report_disk(&error);

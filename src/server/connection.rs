@@ -73,11 +73,13 @@ where
     B::Error: std::error::Error + Send + Sync,
 {
     let activity = Arc::new(Activity::new());
+    // Of its own: each poll locks a token, and the cores would pass that of all connections to and fro.
+    let drain = settings.drain.child_token();
     let detected = timeout(settings.patience.head, Transport::detect(io, Arc::clone(&activity)));
     let transport = tokio::select! {
         biased;
         detected = detected => detected.map_err(|_elapsed| ConnectionError::NoHead)?,
-        () = settings.drain.cancelled() => return Ok(()),
+        () = drain.cancelled() => return Ok(()),
     };
     let mut transport = transport.map_err(ConnectionError::Io)?;
     let protocol = transport.protocol();
@@ -98,14 +100,14 @@ where
                 .header_read_timeout(None)
                 .max_header_size(MAX_HEAD_BYTES)
                 .serve_connection(io, service);
-            drive(connection, &activity, settings).await
+            drive(connection, &activity, &drain, settings).await
         }
         Protocol::Http2 => {
             let connection = http2::Builder::new(Executor(settings.tasks.clone()))
                 .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
                 .max_concurrent_streams(MAX_STREAMS)
                 .serve_connection(io, service);
-            drive(connection, &activity, settings).await
+            drive(connection, &activity, &drain, settings).await
         }
     }
 }
@@ -113,13 +115,14 @@ where
 async fn drive<C>(
     connection: C,
     activity: &Activity,
+    drain: &CancellationToken,
     settings: &ConnectionSettings,
 ) -> Result<(), ConnectionError>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
     let mut connection = pin!(connection);
-    let mut drain = pin!(settings.drain.cancelled());
+    let mut drain = pin!(drain.cancelled());
     let mut watch = Watch {
         activity,
         patience: &settings.patience,

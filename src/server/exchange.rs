@@ -137,7 +137,7 @@ impl Drop for Exchange {
             target: "tidegate::access",
             {
                 request.id = %self.id,
-                client.address = %self.client,
+                client.address = %address_text(self.client),
                 request.method = &*method,
                 request.path = &*path,
                 request.protocol = self.protocol,
@@ -168,6 +168,20 @@ impl fmt::Display for StatusText {
             None => f.write_str("-"),
         }
     }
+}
+
+/// The address as `Display` writes it. Nearly all have four numbers, which are put together without the formatter's
+/// detours: every request has one.
+fn address_text(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { return address.to_string() };
+    let mut text = String::with_capacity("255.255.255.255:65535".len());
+    let mut number = itoa::Buffer::new();
+    for (octet, end) in address.ip().octets().into_iter().zip([".", ".", ".", ":"]) {
+        text.push_str(number.format(octet));
+        text.push_str(end);
+    }
+    text.push_str(number.format(address.port()));
+    text
 }
 
 /// Three decimals: hits take well under a millisecond.
@@ -219,5 +233,13 @@ mod tests {
         assert_eq!(escape(b"it's \"x\""), "it\\'s \\\"x\\\"");
         assert_eq!(escape(b"/v2/a~b"), "/v2/a~b");
         assert_eq!(escape(&[b'a'; 600]).len(), MAX_LOGGED_BYTES + 3);
+    }
+
+    #[test]
+    fn an_address_is_written_as_everywhere() {
+        for text in ["0.0.0.0:0", "255.255.255.255:65535", "10.0.200.7:5000", "[::1]:80", "[fe80::1%3]:443"] {
+            let address = text.parse::<SocketAddr>().unwrap();
+            assert_eq!(address_text(address), address.to_string());
+        }
     }
 }

@@ -226,7 +226,8 @@ where
         self.cores.spawn(&self.connection.tasks, async move {
             let _place = place;
             let _open = Open::new(&acceptor.open_connections);
-            let cut = acceptor.cut.clone();
+            // Of its own, as the drain's is: both are looked at whenever the task runs.
+            let cut = acceptor.cut.child_token();
             // Pinned where it stands: to pass it on would take its room twice, on every connection.
             let serve = pin!(acceptor.serve(stream, peer));
             let serve = AssertUnwindSafe(serve).catch_unwind();

@@ -31,31 +31,33 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let (time, metadata) = (Clock::system().now().to_rfc3339_millis(), event.metadata());
+        // Put together here: what is handed over costs a call through a table each time.
+        let mut line = String::with_capacity(USUAL_LINE_BYTES);
         match self.0 {
             LogFormat::Text => {
                 for part in [time.as_str(), padded(*metadata.level()), metadata.target(), ":"] {
-                    out.write_str(part)?;
+                    line.push_str(part);
                 }
-                let mut fields = TextFields { out, result: Ok(()) };
+                let mut fields = TextFields { line: &mut line, result: Ok(()) };
                 event.record(&mut fields);
                 fields.result?;
-                fields.out.write_char('\n')
+                line.push('\n');
             }
             LogFormat::Json => {
-                out.write_str("{\"timestamp\":\"")?;
-                out.write_str(time.as_str())?;
-                out.write_str("\",\"level\":\"")?;
-                out.write_str(metadata.level().as_str())?;
-                out.write_char('"')?;
-                let mut fields = JsonFields { out, result: Ok(()) };
+                line.push_str("{\"timestamp\":\"");
+                line.push_str(time.as_str());
+                line.push_str("\",\"level\":\"");
+                line.push_str(metadata.level().as_str());
+                line.push('"');
+                let mut fields = JsonFields { line: &mut line, result: Ok(()) };
                 event.record(&mut fields);
                 fields.result?;
-                let mut out = fields.out;
-                out.write_str(",\"target\":")?;
-                write_json_text(&mut out, metadata.target())?;
-                out.write_str("}\n")
+                line.push_str(",\"target\":");
+                write_json_text(&mut line, metadata.target())?;
+                line.push_str("}\n");
             }
         }
+        out.write_str(&line)
     }
 }
 
@@ -71,21 +73,21 @@ const fn padded(level: tracing::Level) -> &'static str {
 }
 
 /// The message, then ` name=value` for each field; text in quotes.
-struct TextFields<'w> {
-    out: Writer<'w>,
+struct TextFields<'l> {
+    line: &'l mut String,
     result: fmt::Result,
 }
 
 impl TextFields<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let out = &mut self.out;
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut String) -> fmt::Result) {
+        let line = &mut *self.line;
         let name = || {
-            out.write_char(' ')?;
+            line.write_char(' ')?;
             if field.name() != MESSAGE {
-                out.write_str(field.name())?;
-                out.write_char('=')?;
+                line.write_str(field.name())?;
+                line.write_char('=')?;
             }
-            value(out)
+            value(line)
         };
         if self.result.is_ok() {
             self.result = name();
@@ -96,25 +98,25 @@ impl TextFields<'_> {
 impl Visit for TextFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_message = field.name() == MESSAGE;
-        self.write(field, |out| {
+        self.write(field, |line| {
             if is_message {
-                Printable(out).write_str(value)
+                Printable(line).write_str(value)
             } else if is_plain(value) {
-                out.write_char('"')?;
-                out.write_str(value)?;
-                out.write_char('"')
+                line.write_char('"')?;
+                line.write_str(value)?;
+                line.write_char('"')
             } else {
-                write!(out, "{value:?}")
+                write!(line, "{value:?}")
             }
         });
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+        self.write(field, |line| line.write_str(itoa::Buffer::new().format(value)));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.write(field, |out| write_number(out, value));
+        self.write(field, |line| write_number(line, value));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
@@ -122,7 +124,7 @@ impl Visit for TextFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |out| write!(Printable(out), "{value:?}"));
+        self.write(field, |line| write!(Printable(line), "{value:?}"));
     }
 }
 
@@ -138,20 +140,20 @@ impl fmt::Debug for Causes<'_> {
 }
 
 /// `,"name":value` for each field.
-struct JsonFields<'w> {
-    out: Writer<'w>,
+struct JsonFields<'l> {
+    line: &'l mut String,
     result: fmt::Result,
 }
 
 impl JsonFields<'_> {
-    fn write(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        let out = &mut self.out;
+    fn write(&mut self, field: &Field, value: impl FnOnce(&mut String) -> fmt::Result) {
+        let line = &mut *self.line;
         let member = || {
-            out.write_str(",\"")?;
+            line.write_str(",\"")?;
             // Names of fields are identifiers and dots.
-            out.write_str(field.name())?;
-            out.write_str("\":")?;
-            value(out)
+            line.write_str(field.name())?;
+            line.write_str("\":")?;
+            value(line)
         };
         if self.result.is_ok() {
             self.result = member();
@@ -161,25 +163,25 @@ impl JsonFields<'_> {
 
 impl Visit for JsonFields<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.write(field, |out| write_json_text(out, value));
+        self.write(field, |line| write_json_text(line, value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+        self.write(field, |line| line.write_str(itoa::Buffer::new().format(value)));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.write(field, |out| out.write_str(itoa::Buffer::new().format(value)));
+        self.write(field, |line| line.write_str(itoa::Buffer::new().format(value)));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.write(field, |out| out.write_str(if value { "true" } else { "false" }));
+        self.write(field, |line| line.write_str(if value { "true" } else { "false" }));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.write(
             field,
-            |out| if value.is_finite() { write_number(out, value) } else { out.write_str("null") },
+            |line| if value.is_finite() { write_number(line, value) } else { line.write_str("null") },
         );
     }
 
@@ -188,23 +190,23 @@ impl Visit for JsonFields<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.write(field, |out| {
-            out.write_char('"')?;
-            write!(JsonEscaped(out), "{value:?}")?;
-            out.write_char('"')
+        self.write(field, |line| {
+            line.write_char('"')?;
+            write!(JsonEscaped(line), "{value:?}")?;
+            line.write_char('"')
         });
     }
 }
 
-fn write_json_text(out: &mut Writer<'_>, text: &str) -> fmt::Result {
-    out.write_char('"')?;
-    JsonEscaped(out).write_str(text)?;
-    out.write_char('"')
+fn write_json_text(line: &mut String, text: &str) -> fmt::Result {
+    line.write_char('"')?;
+    JsonEscaped(line).write_str(text)?;
+    line.write_char('"')
 }
 
 /// A number as Rust's `{:?}` writes it. Times in milliseconds have three decimals, which are written without
 /// a search for the shortest form.
-fn write_number(out: &mut Writer<'_>, value: f64) -> fmt::Result {
+fn write_number(line: &mut String, value: f64) -> fmt::Result {
     let thousandths = (value * 1000.0).round();
     #[expect(
         clippy::float_cmp,
@@ -212,17 +214,17 @@ fn write_number(out: &mut Writer<'_>, value: f64) -> fmt::Result {
     )]
     let is_exact = thousandths / 1000.0 == value && value.is_sign_positive() && thousandths < 1e12;
     if !is_exact {
-        return write!(out, "{value:?}");
+        return write!(line, "{value:?}");
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it was just compared")]
     let thousandths = thousandths as u64;
-    out.write_str(itoa::Buffer::new().format(thousandths / 1000))?;
-    out.write_char('.')?;
+    line.write_str(itoa::Buffer::new().format(thousandths / 1000))?;
+    line.write_char('.')?;
     let rest = u32::try_from(thousandths % 1000).unwrap_or_default();
     let digits =
         [rest / 100, rest / 10 % 10, rest % 10].map(|digit| char::from_digit(digit, 10).unwrap_or('0'));
     let last = digits.iter().rposition(|digit| *digit != '0').unwrap_or(0);
-    digits[..=last].iter().try_for_each(|digit| out.write_char(*digit))
+    digits[..=last].iter().try_for_each(|digit| line.write_char(*digit))
 }
 
 /// Whether text needs no escape, in quotes or as JSON.
@@ -236,9 +238,9 @@ fn all_bytes(text: &str, holds: impl Fn(u8) -> bool) -> bool {
 }
 
 /// Escapes what could break a line, or change a terminal that shows it.
-struct Printable<'a, 'w>(&'a mut Writer<'w>);
+struct Printable<'l>(&'l mut String);
 
-impl Write for Printable<'_, '_> {
+impl Write for Printable<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if all_bytes(text, |byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
@@ -254,9 +256,9 @@ impl Write for Printable<'_, '_> {
 }
 
 /// Escapes for the inside of a JSON string (RFC 8259, section 7).
-struct JsonEscaped<'a, 'w>(&'a mut Writer<'w>);
+struct JsonEscaped<'l>(&'l mut String);
 
-impl Write for JsonEscaped<'_, '_> {
+impl Write for JsonEscaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if is_plain(text) {
             return self.0.write_str(text);
@@ -273,3 +275,6 @@ impl Write for JsonEscaped<'_, '_> {
 
 /// The name of the field that an event's text is in.
 const MESSAGE: &str = "message";
+
+/// As long as the line of a request usually is, and some room.
+const USUAL_LINE_BYTES: usize = 768;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::{Hosting, HostingError, Result};
-use crate::blobs::BlobFile;
 use crate::blobs::hosted::{BlobStream, DurableBlobs, HostedBlob, HostedError};
+use crate::blobs::{BlobFile, ReadBuffers};
 use crate::oci::Digest;
 use crate::registry::{BlobPart, RegistryError, StoredPart};
 
@@ -30,6 +30,7 @@ pub struct HostedContent {
 pub struct ContentStream {
     source: Source,
     rest: Range<u64>,
+    buffers: ReadBuffers,
 }
 
 enum Source {
@@ -68,14 +69,14 @@ impl HostedContent {
                 Source::Remote(stream.ok_or(RegistryError::BlobUnknown(self.digest))?)
             }
         };
-        Ok(ContentStream { source, rest: range })
+        Ok(ContentStream { source, rest: range, buffers: ReadBuffers::default() })
     }
 }
 
 impl ContentStream {
     /// Reads a part of a file.
-    pub(in crate::registry) const fn of_file(file: BlobFile, rest: Range<u64>) -> Self {
-        Self { source: Source::File(file), rest }
+    pub(in crate::registry) fn of_file(file: BlobFile, rest: Range<u64>) -> Self {
+        Self { source: Source::File(file), rest, buffers: ReadBuffers::default() }
     }
 
     /// All bytes that are still to come.
@@ -107,15 +108,19 @@ impl ContentStream {
         match &mut self.source {
             Source::Remote(stream) => Some(stream.next().await?.map_err(failed)),
             Source::File(_) if self.rest.is_empty() => None,
-            Source::File(file) => Some(read_file(file, &mut self.rest).await),
+            Source::File(file) => Some(read_file(file, &mut self.rest, &mut self.buffers).await),
         }
     }
 }
 
 /// Reads the next bytes of a file.
-async fn read_file(file: &BlobFile, rest: &mut Range<u64>) -> Result<Bytes, RegistryError> {
+async fn read_file(
+    file: &BlobFile,
+    rest: &mut Range<u64>,
+    buffers: &mut ReadBuffers,
+) -> Result<Bytes, RegistryError> {
     let length = usize::try_from((rest.end - rest.start).min(CHUNK)).unwrap_or(0);
-    let bytes = file.read_exact_at(rest.start, length).await;
+    let bytes = buffers.read_exact_at(file, rest.start, length).await;
     let bytes = bytes.map_err(|error| RegistryError::Blobs(Arc::new(error)))?;
     rest.start += length as u64;
     Ok(bytes)
