@@ -310,7 +310,9 @@ impl Inner {
             };
             let mut batch = Vec::new();
             while let Some(meta) = self.ask("list content", listing.try_next()).await? {
-                batch.extend(digest_of(algorithm, &meta).map(|digest| found_blob(digest, &meta)));
+                // Compared again: not everything that speaks like a store takes an offset.
+                let digest = digest_of(algorithm, &meta).filter(|digest| Some(*digest) > after);
+                batch.extend(digest.map(|digest| found_blob(digest, &meta)));
                 if batch.len() == LIST_BATCH && sender.send(Ok(std::mem::take(&mut batch))).await.is_err() {
                     return Ok(());
                 }
