@@ -3,6 +3,7 @@
 mod failover;
 mod migrations;
 mod ordering;
+pub(super) mod plans;
 mod pooler;
 mod server;
 mod sqlite;
