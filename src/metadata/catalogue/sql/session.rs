@@ -183,6 +183,8 @@ impl Session {
             )
             .await?;
         }
+        #[cfg(test)]
+        super::tests::commits::reach();
         match self.transaction {
             Engine::Sqlite(transaction) => Ok(transaction.commit().await?),
             Engine::Postgres(transaction, doubt) => postgres::watch(&doubt, transaction.commit()).await,

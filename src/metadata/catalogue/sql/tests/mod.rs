@@ -1,5 +1,6 @@
 //! The contract on both engines, and what only one of them can suffer.
 
+pub(crate) mod commits;
 mod failover;
 mod migrations;
 mod ordering;
