@@ -70,6 +70,7 @@
 //! | Error codes | JSON errors MUST have their form and codes | `error_01` to `error_06` |
 
 mod actor;
+mod load;
 mod registry;
 mod wire;
 
@@ -86,3 +87,7 @@ mod durability;
 mod hostile_content;
 mod hostile_uploads;
 mod rights;
+
+pub(crate) use durability::{needed_by, tell, verify_all, verify_files};
+pub(crate) use load::{Writer, spawn_load};
+pub(crate) use registry::Hosted;
