@@ -84,11 +84,13 @@ async fn a_list_is_read_where_its_page_begins_on_postgres() {
     hosted(&here, "large/one").await;
     server.run(database(&url), MANY_ROWS).await;
     for (method, (_, plan)) in plans_of_lists(&catalogue).await {
+        // PostgreSQL 13 shows how it would go about a condition for very many rows, too.
+        let plan: Vec<_> = plan.into_iter().take_while(|line| line.trim() != "SubPlan 2").collect();
         let text = plan.join("\n");
         assert!(!text.contains("Seq Scan") && !text.contains("Hash"), "{method}: {text}");
         let (_, index, columns) = ON_POSTGRES.iter().find(|(known, ..)| *known == method).unwrap();
         let at = plan.iter().position(|line| line.contains(index));
-        let condition = at.map(|at| &plan[at + 1]).unwrap_or_else(|| panic!("{method}: {text}"));
+        let condition = at.map_or_else(|| panic!("{method}: {text}"), |at| &plan[at + 1]);
         let is_by_all =
             condition.contains("Index Cond") && columns.iter().all(|column| condition.contains(column));
         assert!(is_by_all, "{method}: {text}");
@@ -186,17 +188,17 @@ const ON_POSTGRES: [(&str, &str, &[&str]); 8] = [
 const MANY_ROWS: &str = "
     INSERT INTO manifest (digest, media_type, annotations, size_bytes, recorded_at, payload)
         SELECT 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 'a/b', '{}', 1, 1, 'x'
-        FROM generate_series(1, 20000) AS n;
+        FROM generate_series(1, 5000) AS n;
     INSERT INTO manifest_link (repository_id, digest, subject, pushed_at, pushed_by)
         SELECT 1, 'sha256:' || encode(sha256(n::text::bytea), 'hex'),
             CASE WHEN n % 100 = 1 THEN 'sha256:' || encode(sha256((n - 1)::text::bytea), 'hex') END, 1, 'x'
-        FROM generate_series(1, 20000) AS n;
+        FROM generate_series(1, 5000) AS n;
     INSERT INTO blob (digest, size_bytes, recorded_at) SELECT digest, 1, 1 FROM manifest;
     INSERT INTO blob_location (digest, location, recorded_at) SELECT digest, 'local', 1 FROM manifest;
     INSERT INTO blob_link (repository_id, digest, linked_at) SELECT 1, digest, 1 FROM manifest;
     INSERT INTO tag_history (repository_id, tag, digest, changed_at, changed_by)
         SELECT 1, 'v' || n, 'sha256:' || encode(sha256(n::text::bytea), 'hex'), 1, 'x'
-        FROM generate_series(1, 20000) AS n;
+        FROM generate_series(1, 5000) AS n;
     INSERT INTO tag (repository_id, tag, digest, history_id)
         SELECT repository_id, tag, digest, id FROM tag_history;
     INSERT INTO content_use (repository_id, digest, used_at) SELECT 1, digest, 1 FROM manifest;
