@@ -1,4 +1,4 @@
-//! The steps of a blob's way from a client to the store, in one place, and who is told of them.
+//! The steps of a blob's way from a client to the store, and out of it again, in one place, and who is told of them.
 //!
 //! A test that is told can have a step fail, or the process end before it. Nobody else is told, which costs a
 //! comparison with nothing.
@@ -38,11 +38,19 @@ pub enum Step {
     Commit,
     /// The catalogue has the change, and it is acknowledged.
     Committed,
+    /// A collection goes on: nobody else collects.
+    Proceed,
+    /// The content is removed, which the catalogue gives to nobody any more.
+    RemoveContent,
+    /// The catalogue forgets content that is removed.
+    ForgetContent,
+    /// The file of an upload is removed that nothing came for.
+    RemoveUpload,
 }
 
 impl Step {
     /// All of them, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Append,
         Self::SyncUpload,
         Self::SyncUploads,
@@ -57,6 +65,10 @@ impl Step {
         Self::Acknowledge,
         Self::Commit,
         Self::Committed,
+        Self::Proceed,
+        Self::RemoveContent,
+        Self::ForgetContent,
+        Self::RemoveUpload,
     ];
 
     /// The word for it.
@@ -76,6 +88,10 @@ impl Step {
             Self::Acknowledge => "acknowledge",
             Self::Commit => "commit",
             Self::Committed => "committed",
+            Self::Proceed => "proceed",
+            Self::RemoveContent => "remove_content",
+            Self::ForgetContent => "forget_content",
+            Self::RemoveUpload => "remove_upload",
         }
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::sessions::{Lease, Progress, Sessions};
-use super::{Steps, Upload, UploadError, UploadId};
+use super::{Step, Steps, Upload, UploadError, UploadId};
 use crate::blobs::modified_at;
 use crate::oci::Algorithm;
 use crate::runtime::{Tasks, Timestamp};
@@ -128,7 +128,10 @@ impl Uploads {
     pub async fn remove_abandoned(&self, before: Timestamp) -> Result<Removed, UploadError> {
         let uploads = self.clone();
         self.blocking("remove abandoned uploads", move || {
-            let remove = |path: &Path| fs::remove_file(path);
+            let remove = |path: &Path| {
+                uploads.steps.reach(Step::RemoveUpload)?;
+                fs::remove_file(path)
+            };
             uploads
                 .sweep(before, &remove)
                 .map_err(|source| UploadError::disk("remove abandoned uploads", source))

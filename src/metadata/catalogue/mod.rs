@@ -27,6 +27,8 @@ pub use collection::{
 pub use error::{CatalogueError, Result};
 pub use manifests::{ContentUse, HostedManifests, ManifestPush, ManifestRecord, MissingChildren, Referrer};
 pub use repositories::{HostedRepositories, Namespace, Place, Presence};
+#[cfg(test)]
+pub(crate) use sql::commits;
 pub use sql::{PostgresSettings, SqlCatalogue};
 pub use tags::{DueTag, HostedTags, TagChange, TagCondition, TagState};
 pub use uploads::{UploadRecord, UploadStep, Uploads};

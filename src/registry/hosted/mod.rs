@@ -142,14 +142,15 @@ impl Hosting {
 
     /// Changes the catalogue. What comes after this is acknowledged.
     async fn commit<T>(&self, change: impl Future<Output = catalogue::Result<T>>) -> Result<T> {
-        self.steps.reach(Step::Commit).map_err(failed_step)?;
+        self.reach(Step::Commit)?;
         let done = change.await?;
-        self.steps.reach(Step::Committed).map_err(failed_step)?;
+        self.reach(Step::Committed)?;
         Ok(done)
     }
-}
 
-/// What a witness has fail.
-fn failed_step(source: std::io::Error) -> HostingError {
-    HostedError::Disk(BlobError::from_io("record change", source)).into()
+    /// Tells that a step is about to be taken, which fails where a witness has it fail.
+    fn reach(&self, step: Step) -> Result<()> {
+        let reached = self.steps.reach(step);
+        reached.map_err(|source| HostedError::Disk(BlobError::from_io("record change", source)).into())
+    }
 }

@@ -10,7 +10,7 @@ use crate::content::{ALL_TYPES, Content, Image};
 
 /// Somebody who pushes and pulls.
 #[derive(Clone)]
-pub(super) struct Actor {
+pub(crate) struct Actor {
     pub(super) address: SocketAddr,
     pub(super) authorization: Option<String>,
 }

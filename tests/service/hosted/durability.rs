@@ -1,22 +1,22 @@
-//! The process dies at random moments while everybody pushes: what was acknowledged is there and whole, nothing else is
-//! half-visible, and whoever lost an answer asks again.
+//! The process dies at random moments while everybody pushes, mounts and deletes beside collections: what was acknowledged
+//! is there and whole, nothing else is half-visible, and whoever lost an answer asks again.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Method;
 use serde_json::json;
-use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::actor::{Actor, with_query};
+use super::load::{Writer, spawn_load};
 use super::registry::Hosted;
 use crate::cache::post;
-use crate::client::Answer;
-use crate::content::{Content, Image, sha256};
+use crate::clock_steps;
+use crate::content::{Image, sha256};
+use crate::harness::{Setup, Tidegate};
 
-/// How many push at once.
-const PUSHERS: usize = 4;
+/// How many change something at once.
+const WRITERS: usize = 4;
 
 /// How often the process dies; `TIDEGATE_PUSH_KILLS` asks for more.
 fn rounds() -> u64 {
@@ -43,150 +43,86 @@ impl Drop for Seed {
     }
 }
 
-/// What one client asked for and what it was told.
-#[derive(Default)]
-struct Story {
-    /// Blobs whose push was begun, and whether it was acknowledged.
-    blobs: Vec<(Content, bool)>,
-    /// Images whose manifest was sent, in the order of the pushes to its tag, and whether it was acknowledged.
-    images: Vec<(Image, bool)>,
+/// What day it is for the server. Two days pass between its end and its next start: whatever nobody needed goes then, and
+/// whatever comes is new. The last day is today, so that files are never older than they are.
+struct Calendar {
+    folder: tempfile::TempDir,
+    days: i64,
 }
 
-/// One of those who push, each to its own repository and always to the same tag.
-#[derive(Clone)]
-struct Pusher {
-    repository: String,
-    story: Arc<Mutex<Story>>,
-}
-
-impl Pusher {
-    fn new(number: usize) -> Self {
-        Self { repository: format!("acme/app{number}"), story: Arc::default() }
+impl Calendar {
+    fn new(rounds: u64) -> Self {
+        let days = -2 * i64::try_from(rounds).unwrap();
+        let calendar = Self { folder: tempfile::tempdir().unwrap(), days };
+        calendar.write();
+        calendar
     }
 
-    /// Pushes image after image until the server is gone.
-    fn spawn(&self, actor: Actor, seed: u64) -> JoinHandle<()> {
-        let pusher = self.clone();
-        tokio::spawn(async move {
-            let mut random = fastrand::Rng::with_seed(seed);
-            while pusher.push_one(&actor, &mut random).await.is_some() {}
-        })
+    fn rule(&self, setup: Setup) -> Setup {
+        setup
+            .variable("LD_PRELOAD", clock_steps::library())
+            .variable("CLOCK_STEP", &self.folder.path().join("step"))
     }
 
-    /// Pushes one image in one of the ways of clients; nothing where the server is gone.
-    async fn push_one(&self, actor: &Actor, random: &mut fastrand::Rng) -> Option<()> {
-        let layers =
-            [random.usize(0..200_000), random.usize(0..2000)].map(|size| Content::blob(random.u64(..), size));
-        let image = Image::of_layers(&self.repository, "latest", layers.into());
-        for blob in image.layers.iter().chain([&image.config]) {
-            let index = {
-                let mut story = self.story.lock().unwrap();
-                story.blobs.push((blob.clone(), false));
-                story.blobs.len() - 1
-            };
-            push_blob(actor, &self.repository, blob, random.u8(0..3)).await?;
-            self.story.lock().unwrap().blobs[index].1 = true;
-        }
-        self.story.lock().unwrap().images.push((image.clone(), false));
-        let call = actor.put(&image.tag_path()).header("content-type", &image.manifest.media_type);
-        let answer = call.body(image.manifest.bytes.clone()).try_send().await.ok()?;
-        require_done(&answer)?;
-        self.story.lock().unwrap().images.last_mut().unwrap().1 = true;
-        Some(())
+    fn turn(&mut self) {
+        self.days += 2;
+        self.write();
     }
 
-    /// What was acknowledged is there; what was not is there as a whole or not at all.
-    async fn verify(&self, actor: &Actor) {
-        let (blobs, images) = {
-            let story = self.story.lock().unwrap();
-            (story.blobs.clone(), story.images.clone())
-        };
-        for (blob, acknowledged) in &blobs {
-            let answer = actor.blob(&self.repository, &blob.digest).await;
-            match answer.status {
-                200 => assert_eq!(sha256(&answer.body), blob.digest, "other bytes of a blob"),
-                404 => assert!(!acknowledged, "{} was acknowledged and is lost", blob.digest),
-                status => panic!("{status} for {}: {answer:?}", blob.digest),
-            }
-        }
-        let mut visible = None;
-        let tag = actor.manifest(&self.repository, "latest").await;
-        for (at, (image, acknowledged)) in images.iter().enumerate() {
-            let answer = actor.manifest(&self.repository, &image.manifest.digest).await;
-            match answer.status {
-                200 => {
-                    assert!(answer.body == image.manifest.bytes, "other bytes of a manifest");
-                    for blob in image.layers.iter().chain([&image.config]) {
-                        let head = actor.head(&image.blob_path(blob)).send().await;
-                        assert_eq!(head.status, 200, "a manifest without its blob {}", blob.digest);
-                    }
-                }
-                404 => assert!(!acknowledged, "{} was acknowledged and is lost", image.manifest.digest),
-                status => panic!("{status}: {answer:?}"),
-            }
-            if tag.body == image.manifest.bytes {
-                visible = Some(at);
-            }
-        }
-        // The tag never falls back behind what was acknowledged last.
-        let least = images.iter().rposition(|(_, acknowledged)| *acknowledged);
-        assert!(visible >= least, "the tag is at {visible:?}, and {least:?} was acknowledged");
-        assert_eq!(tag.status, if visible.is_some() { 200 } else { 404 });
-    }
-
-    /// Who lost the answer to a push pushes again, and then everything is there.
-    async fn push_again(&self, actor: &Actor) {
-        let lost = {
-            let mut story = self.story.lock().unwrap();
-            story.blobs.retain(|(_, acknowledged)| *acknowledged);
-            let lost = story.images.pop_if(|(_, acknowledged)| !*acknowledged);
-            lost.map(|(image, _)| image)
-        };
-        if let Some(image) = lost {
-            for _ in 0..2 {
-                actor.push_image(&image).await;
-                actor.pull_image(&image).await;
-            }
-            self.story.lock().unwrap().images.push((image, true));
-        }
+    fn write(&self) {
+        let new = self.folder.path().join("new");
+        std::fs::write(&new, (self.days * 24 * 3600).to_string()).unwrap();
+        std::fs::rename(new, self.folder.path().join("step")).unwrap();
     }
 }
 
-/// Something other than an acknowledgement or the end of the server is a fault.
-fn require_done(answer: &Answer) -> Option<()> {
-    // It may say while it ends that it cannot.
-    if answer.status == 503 {
-        return None;
-    }
-    assert!([201, 202].contains(&answer.status), "{answer:?}");
-    Some(())
+/// Has what is deleted come back for a day alone, so that collections have something to do.
+async fn keep_deleted_for_a_day(hosted: &Hosted) {
+    let policy = json!({ "anonymous_pull": true, "restore_for_ms": 24 * 3600 * 1000 });
+    let call = hosted.tidegate.admin().call(Method::PUT, "/api/v1/namespaces/acme");
+    let answer = call.header("content-type", "application/json").body(policy.to_string()).send().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// Pushes a blob whole, in chunks, or in one request; nothing where the server is gone.
-async fn push_blob(actor: &Actor, repository: &str, blob: &Content, way: u8) -> Option<()> {
-    let uploads = format!("/v2/{repository}/blobs/uploads/");
-    let digest = format!("digest={}", blob.digest);
-    let send = async |method: Method, path: String, body: Bytes| {
-        let answer = actor.call(method, &path).body(body).try_send().await.ok()?;
-        require_done(&answer)?;
-        Some(answer)
-    };
-    if way == 0 {
-        send(Method::POST, with_query(&uploads, &digest), blob.bytes.clone()).await?;
-        return Some(());
+/// The digests that tags need, and the number of the tags.
+pub(crate) fn needed_by(writers: &[Writer]) -> (BTreeSet<String>, usize) {
+    let each: Vec<_> = writers.iter().map(Writer::needed).collect();
+    let tags = each.iter().map(|(_, tags)| tags).sum();
+    (each.into_iter().flat_map(|(digests, _)| digests).collect(), tags)
+}
+
+/// Has the server walk from every tag to every byte.
+pub(crate) async fn verify_all(tidegate: &Tidegate, tags: usize) {
+    let verified = post(tidegate, "/api/v1/verify", &json!({})).await;
+    assert_eq!(verified.status, 200, "{verified:?}");
+    let verified = verified.json();
+    assert_eq!((&verified["faults"], &verified["tags"]), (&json!([]), &json!(tags)), "{verified}");
+}
+
+/// Collects, to the end: what many rounds left is more than a moment's work.
+async fn collect(tidegate: &Tidegate) {
+    let started = post(tidegate, "/api/v1/collection", &json!({})).await;
+    assert_eq!(started.status, 202, "{started:?}");
+    let deadline = Instant::now() + Duration::from_mins(10);
+    loop {
+        let state = tidegate.admin().call(Method::GET, "/api/v1/collection").send().await.json();
+        if state["running"] == json!(null) {
+            assert_eq!(state["last"]["outcome"], "complete", "{state}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "the collection does not end: {state}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let mut location = super::actor::location_of(&send(Method::POST, uploads, Bytes::new()).await?);
-    let mut rest = blob.bytes.clone();
-    if way == 1 {
-        let half = rest.split_to(rest.len() / 2);
-        location = super::actor::location_of(&send(Method::PATCH, location, half).await?);
-    }
-    send(Method::PUT, with_query(&location, &digest), rest).await?;
-    Some(())
+}
+
+/// Tells what was tried.
+#[expect(clippy::print_stderr, reason = "whoever asks for hundreds of kills wants to know")]
+pub(crate) fn tell(what: &str) {
+    eprintln!("{what}");
 }
 
 /// Every whole blob in the store has the digest that it is named by.
-fn verify_files(hosted: &Hosted) {
+pub(crate) fn verify_files(hosted: &Hosted) {
     for path in hosted.files() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -204,40 +140,45 @@ fn verify_files(hosted: &Hosted) {
 async fn what_was_acknowledged_survives_every_kill() {
     let seed = Seed::new();
     let mut random = fastrand::Rng::with_seed(seed.0);
-    let mut hosted = Hosted::start_for_trouble().await;
-    let pushers: Vec<Pusher> = (0..PUSHERS).map(Pusher::new).collect();
-    let mut acknowledged = 0;
-    for round in 0..rounds() {
-        let admin = hosted.administrator();
-        let tasks: Vec<_> =
-            pushers.iter().map(|pusher| pusher.spawn(admin.clone(), random.u64(..))).collect();
-        tokio::time::sleep(Duration::from_millis(random.u64(20..400))).await;
+    let rounds = rounds();
+    let mut calendar = Calendar::new(rounds);
+    let mut hosted = Hosted::start_with(|setup| calendar.rule(setup.with_warnings())).await;
+    keep_deleted_for_a_day(&hosted).await;
+    let writers: Vec<Writer> = (0..WRITERS).map(Writer::new).collect();
+    let (mut acknowledged, mut collected) = (0, 0);
+    for _ in 0..rounds {
+        let tasks = spawn_load(&writers, &hosted, &mut random).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(..400))).await;
         hosted.tidegate.kill().await;
         for task in tasks {
             task.await.unwrap();
         }
         verify_files(&hosted);
+        calendar.turn();
         hosted.tidegate.start_again().await;
         let admin = hosted.administrator();
-        for pusher in &pushers {
-            pusher.verify(&admin).await;
-            pusher.push_again(&admin).await;
-            let mut story = pusher.story.lock().unwrap();
-            acknowledged += story.blobs.len() + story.images.len();
-            // What was there after this kill is looked at again after the last; a few of them after each.
-            let (blobs, images) = (story.blobs.len(), story.images.len());
-            if round + 1 < rounds() {
-                story.blobs.drain(..blobs.saturating_sub(20));
-                story.images.drain(..images.saturating_sub(10));
-            }
+        for writer in &writers {
+            let lost = writer.lost();
+            acknowledged += writer.acknowledged();
+            collected += writer.verify(&admin).await;
+            writer.push_again(&admin, lost).await;
         }
     }
-    assert!(acknowledged > 0, "nothing was pushed between the kills");
+    tell(&format!("{rounds} kills: {acknowledged} things acknowledged, {collected} images collected"));
+    assert!(acknowledged > 0 && collected > 0);
     // From every tag to the last blob.
-    let verified = post(&hosted.tidegate, "/api/v1/verify", &json!({})).await;
-    assert_eq!(verified.status, 200, "{verified:?}");
-    let verified = verified.json();
-    assert_eq!((&verified["faults"], &verified["tags"]), (&json!([]), &json!(PUSHERS)), "{verified}");
+    let (needed, tags) = needed_by(&writers);
+    verify_all(&hosted.tidegate, tags).await;
+    // What nobody needs is gone when its time is over, and nothing else.
+    calendar.turn();
+    calendar.turn();
+    collect(&hosted.tidegate).await;
+    verify_all(&hosted.tidegate, tags).await;
+    let names =
+        hosted.files().into_iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned());
+    let expected: BTreeSet<_> =
+        needed.iter().map(|digest| digest.trim_start_matches("sha256:").to_owned()).collect();
+    assert_eq!(names.collect::<BTreeSet<_>>(), expected);
 }
 
 #[tokio::test]

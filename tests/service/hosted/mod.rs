@@ -71,6 +71,7 @@
 
 mod actor;
 mod backends;
+mod load;
 mod registry;
 mod wire;
 
@@ -87,3 +88,7 @@ mod durability;
 mod hostile_content;
 mod hostile_uploads;
 mod rights;
+
+pub(crate) use durability::{needed_by, tell, verify_all, verify_files};
+pub(crate) use load::{Writer, spawn_load};
+pub(crate) use registry::Hosted;

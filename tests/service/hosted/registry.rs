@@ -12,8 +12,8 @@ use crate::harness::{Section, Setup, Tidegate, files_in};
 use crate::upstream::Upstream;
 
 /// A node with two namespaces: from `acme` anybody may pull, from `secret` nobody without a credential.
-pub(super) struct Hosted {
-    pub(super) tidegate: Tidegate,
+pub(crate) struct Hosted {
+    pub(crate) tidegate: Tidegate,
     pub(super) upstream: Upstream,
     pub(super) password: String,
 }
@@ -28,7 +28,7 @@ impl Hosted {
         Self::start_with(Setup::with_warnings).await
     }
 
-    pub(super) async fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let upstream = Upstream::start().await;
         let tidegate = change(Setup::new().upstream(Section::hub(&upstream))).start().await;
         // A database may be slower than the start waits for.
@@ -52,7 +52,7 @@ impl Hosted {
     // ---- who talks to it
 
     /// The administrator, who shows the password with every request.
-    pub(super) fn administrator(&self) -> Actor {
+    pub(crate) fn administrator(&self) -> Actor {
         self.user("admin", &self.password)
     }
 

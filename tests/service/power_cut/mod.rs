@@ -1,6 +1,8 @@
 //! The power goes in the middle of everything: what is seen afterwards is whole, and what was kept is still there.
 
 mod disk;
+mod hosted;
+mod postgres;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -376,7 +376,8 @@ async fn remove_manifest(session: &mut Session, place: LinkPlace, horizon: Horiz
          WHERE repository_id = $1 AND loose_since IS NULL AND digest IN (
             SELECT child FROM manifest_edge WHERE parent = $2 AND kind = 'manifest')",
         "UPDATE manifest_link SET loose_since = $3
-         WHERE repository_id = $1 AND loose_since IS NULL AND subject = $2",
+         WHERE repository_id = $1 AND loose_since IS NULL AND digest IN (
+            SELECT digest FROM manifest_link WHERE repository_id = $1 AND subject = $2)",
     ] {
         session.execute(statement, values![repository, &digest, since]).await?;
     }

@@ -234,7 +234,8 @@ const HELD: [&str; 2] = [
     concat!(
         "SELECT link.repository_id, link.digest FROM (
             SELECT repository_id, digest, subject, deleted_at, 0 AS loose_since FROM manifest_link
-            WHERE repository_id = $3 AND deleted_at IS NULL AND loose_since IS NULL AND subject = $4) AS link WHERE ",
+            WHERE repository_id = $3 AND deleted_at IS NULL AND loose_since IS NULL AND digest IN (
+                SELECT digest FROM manifest_link WHERE repository_id = $3 AND subject = $4)) AS link WHERE ",
         past!()
     ),
 ];

@@ -21,6 +21,8 @@ mod values;
 use std::path::Path;
 
 pub use postgres::PostgresSettings;
+#[cfg(test)]
+pub(crate) use tests::commits;
 
 use self::postgres::PostgresEngine;
 use self::session::Session;

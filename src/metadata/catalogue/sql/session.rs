@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(test)]
+use sqlx::Row as _;
 use sqlx::{Postgres, Sqlite, Transaction};
 
 use super::postgres::{self, Doubt};
@@ -63,6 +65,8 @@ impl Session {
 
     /// Runs a statement, and says how many rows it changed.
     pub(super) async fn execute(&mut self, statement: &'static str, values: Vec<Value>) -> Result<u64> {
+        #[cfg(test)]
+        self.explain(statement, &values).await?;
         Ok(match &mut self.transaction {
             Engine::Sqlite(transaction) => {
                 bind!(sqlx::query(statement), values).execute(&mut **transaction).await?.rows_affected()
@@ -77,6 +81,8 @@ impl Session {
 
     /// Runs a statement, and gives all its rows.
     pub(super) async fn fetch(&mut self, statement: &'static str, values: Vec<Value>) -> Result<Vec<Row>> {
+        #[cfg(test)]
+        self.explain(statement, &values).await?;
         Ok(match &mut self.transaction {
             Engine::Sqlite(transaction) => {
                 let rows = bind!(sqlx::query(statement), values).fetch_all(&mut **transaction).await?;
@@ -110,6 +116,30 @@ impl Session {
         if matches!(self.transaction, Engine::Postgres(..)) {
             self.fetch(statement, values).await?;
         }
+        Ok(())
+    }
+
+    /// Tells a test that wants to know it how the engine goes about a statement.
+    #[cfg(test)]
+    async fn explain(&mut self, statement: &'static str, values: &[Value]) -> Result<()> {
+        if !super::tests::plans::are_wanted() {
+            return Ok(());
+        }
+        let values = values.to_vec();
+        let plan: Vec<String> = match &mut self.transaction {
+            Engine::Sqlite(transaction) => {
+                let question = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+                let rows = bind!(sqlx::query(question), values).fetch_all(&mut **transaction).await?;
+                rows.iter().map(|row| row.try_get("detail")).collect::<std::result::Result<_, _>>()?
+            }
+            Engine::Postgres(transaction, _) => {
+                let question = sqlx::AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {statement}"));
+                let query = bind!(sqlx::query(question).persistent(false), values);
+                let rows = query.fetch_all(&mut **transaction).await?;
+                rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>()?
+            }
+        };
+        super::tests::plans::note(statement, plan);
         Ok(())
     }
 
@@ -153,6 +183,8 @@ impl Session {
             )
             .await?;
         }
+        #[cfg(test)]
+        super::tests::commits::reach();
         match self.transaction {
             Engine::Sqlite(transaction) => Ok(transaction.commit().await?),
             Engine::Postgres(transaction, doubt) => postgres::watch(&doubt, transaction.commit()).await,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CollectionOutcome, CollectionRun, Collector, Removals};
-use crate::blobs::FoundBlob;
+use crate::blobs::{FoundBlob, hosted};
 use crate::metadata::catalogue::{CondemnedBlob, Horizon, Stamp, StrayBlob};
 use crate::oci::Digest;
 use crate::registry::hosted::{Hosting, HostingError, Result};
@@ -100,7 +100,7 @@ impl Hosting {
         let now = self.clock.now();
         let until = now.after(LEASE_TIME);
         if self.catalogue.take_lease(LEASE, &self.0.collector.holder, now, until).await? {
-            return Ok(());
+            return Ok(self.reach(hosted::Step::Proceed)?);
         }
         Err(Stop::Failed(HostingError::Conflict("another node is collecting".to_owned())))
     }
@@ -191,7 +191,9 @@ impl Hosting {
     /// Removes the bytes of a condemned blob, and forgets it.
     async fn remove_blob(&self, blob: &CondemnedBlob) -> Step {
         self.proceed().await?;
+        self.reach(hosted::Step::RemoveContent)?;
         self.store.delete(&blob.digest).await?;
+        self.reach(hosted::Step::ForgetContent)?;
         self.catalogue.forget_blob(&blob.digest).await?;
         self.note(|removed| {
             removed.blobs += 1;
@@ -215,6 +217,7 @@ impl Hosting {
                 if !self.catalogue.condemn_stray(&stray, grace_since, now).await? {
                     continue;
                 }
+                self.reach(hosted::Step::RemoveContent)?;
                 let still = self.store.find(&digest).await?;
                 if still.is_some_and(|still| still.modified_at < grace_since) {
                     self.store.delete(&digest).await?;
@@ -223,6 +226,7 @@ impl Hosting {
                         removed.stray_bytes += size_bytes;
                     });
                 }
+                self.reach(hosted::Step::ForgetContent)?;
                 self.catalogue.forget_blob(&digest).await?;
             }
         }

@@ -1,8 +1,10 @@
 //! The contract on both engines, and what only one of them can suffer.
 
+pub(crate) mod commits;
 mod failover;
 mod migrations;
 mod ordering;
+pub(super) mod plans;
 mod pooler;
 mod server;
 mod sqlite;

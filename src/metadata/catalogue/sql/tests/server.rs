@@ -153,8 +153,12 @@ pub(super) fn folder_of_nobody() -> TempDir {
     folder
 }
 
-/// Debian keeps the versions side by side, and none of them in `PATH`.
+/// Those of `TIDEGATE_TEST_POSTGRES_BIN`, or else the newest: Debian keeps the versions side by side, and none of them in
+/// `PATH`.
 fn find_programs() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("TIDEGATE_TEST_POSTGRES_BIN") {
+        return Some(folder.into());
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let programs = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
     programs.filter(|folder| folder.join("initdb").exists()).max()

@@ -2,10 +2,12 @@
 //!
 //! The process is this test's own program, which runs one ignored test that works until it dies.
 
+mod collection;
+
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,20 +28,30 @@ const CHILD: &str = "registry::hosted::crash_tests::child_works_until_it_dies";
 #[derive(Debug)]
 struct Deadly {
     steps_left: AtomicUsize,
-    note: std::path::PathBuf,
+    note: PathBuf,
 }
 
-impl Witness for Deadly {
-    fn reach(&self, step: Step) -> io::Result<()> {
+impl Deadly {
+    fn new(steps: usize, folder: &Path) -> Arc<Self> {
+        Arc::new(Self { steps_left: steps.into(), note: folder.join("died") })
+    }
+
+    fn pass(&self, step: &str) -> io::Result<()> {
         if self.steps_left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            fs::write(&self.note, step.as_str())?;
+            fs::write(&self.note, step)?;
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
         }
         Ok(())
     }
 }
 
-async fn open(folder: &Path, steps: &Steps) -> Hosting {
+impl Witness for Deadly {
+    fn reach(&self, step: Step) -> io::Result<()> {
+        self.pass(step.as_str())
+    }
+}
+
+async fn open(folder: &Path, steps: &Steps, clock: Clock) -> Hosting {
     let tasks = Tasks::new();
     let metrics = CollectionMetrics::new(&prometheus::Registry::new()).unwrap();
     let services = HostingServices {
@@ -49,7 +61,7 @@ async fn open(folder: &Path, steps: &Steps) -> Hosting {
         redirect_for: None,
         uploads: Uploads::open(&folder.join("uploads"), u64::MAX, &tasks, steps).unwrap(),
         steps: steps.clone(),
-        clock: Clock::system(),
+        clock,
         tasks,
     };
     let hosting = Hosting::new(services, metrics);
@@ -162,9 +174,9 @@ impl Work<'_> {
 }
 
 /// Has a process work until its n-th step.
-fn work_and_die(folder: &Path, steps: usize) -> ExitStatus {
+fn work_and_die(child: &str, folder: &Path, steps: usize) -> ExitStatus {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([CHILD, "--exact", "--ignored"])
+        .args([child, "--exact", "--ignored"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -173,15 +185,20 @@ fn work_and_die(folder: &Path, steps: usize) -> ExitStatus {
     child.wait().unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "run by the other test, which says on its input what to do"]
-async fn child_works_until_it_dies() {
+/// What a child is told: until which step it works, and in which folder.
+fn read_order() -> (usize, PathBuf) {
     let mut order = String::new();
     io::stdin().read_to_string(&mut order).unwrap();
     let (steps, folder) = order.split_once('\n').unwrap();
-    let folder = Path::new(folder);
-    let deadly = Deadly { steps_left: steps.parse::<usize>().unwrap().into(), note: folder.join("died") };
-    let hosting = open(folder, &Steps::seen_by(Arc::new(deadly))).await;
+    (steps.parse().unwrap(), folder.into())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by the other test, which says on its input what to do"]
+async fn child_works_until_it_dies() {
+    let (steps, folder) = read_order();
+    let folder = &folder;
+    let hosting = open(folder, &Steps::seen_by(Deadly::new(steps, folder)), Clock::system()).await;
     Work { hosting: &hosting, context: RequestContext::administrator(), folder }.all().await;
 }
 
@@ -190,11 +207,11 @@ async fn what_was_acknowledged_survives_a_kill_at_every_step() {
     let mut died_at = std::collections::BTreeSet::new();
     for steps in 1.. {
         let folder = tempfile::tempdir().unwrap();
-        let status = work_and_die(folder.path(), steps);
+        let status = work_and_die(CHILD, folder.path(), steps);
         let acknowledged = fs::read_to_string(folder.path().join("acknowledged")).unwrap_or_default();
         let died = fs::read_to_string(folder.path().join("died")).unwrap_or_default();
         let what = format!("killed at step {steps} ({died})");
-        let hosting = open(folder.path(), &Steps::default()).await;
+        let hosting = open(folder.path(), &Steps::default(), Clock::system()).await;
         let work =
             Work { hosting: &hosting, context: RequestContext::administrator(), folder: folder.path() };
         work.judge(&acknowledged, &what).await;
