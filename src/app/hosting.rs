@@ -9,6 +9,7 @@ use crate::auth::{Authenticator, AuthenticatorServices, FirstAdministrator, Pass
 use crate::blobs::hosted::{BlobDirectory, Steps, Uploads};
 use crate::config::Config;
 use crate::metadata::catalogue::{Accounts, SqlCatalogue};
+use crate::registry::Registry;
 use crate::registry::hosted::{CollectionMetrics, Hosting, HostingServices, PruneOrder};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
@@ -28,6 +29,7 @@ pub(super) async fn open(
     tasks: &Tasks,
     clock: &Clock,
     metrics: &Metrics,
+    registry: &Registry,
 ) -> anyhow::Result<Opened> {
     let path = &config.storage.path;
     let file = path.join(SqlCatalogue::FILE_NAME);
@@ -44,6 +46,7 @@ pub(super) async fn open(
     let services = HostingServices {
         catalogue: Arc::clone(&catalogue) as _,
         store: Arc::new(store),
+        registry: Some(registry.clone()),
         location: "local".to_owned(),
         uploads: uploads.context("open the directory of uploads")?,
         steps,

@@ -45,6 +45,7 @@ async fn open(folder: &Path, steps: &Steps) -> Hosting {
     let services = HostingServices {
         catalogue: Arc::new(SqlCatalogue::open(&folder.join("catalogue.sqlite3")).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&folder.join("blobs"), &tasks, steps).unwrap()),
+        registry: None,
         location: "local".to_owned(),
         uploads: Uploads::open(&folder.join("uploads"), u64::MAX, &tasks, steps).unwrap(),
         steps: steps.clone(),
@@ -127,7 +128,7 @@ impl Work<'_> {
             match line[..] {
                 ["blob", repository, content] => {
                     let (name, digest) = (repository.parse().unwrap(), digest(content));
-                    let found = self.hosting.open_blob(&self.context, &name, &digest).await;
+                    let found = self.hosting.open_blob(&self.context, &name, &digest, None).await;
                     // Its deletion is the last thing that happens.
                     let is_deleted = repository == "acme/base" && lines.iter().any(|line| line[0] == "gone");
                     assert!(found.is_ok() || is_deleted, "{what}: {line:?}");
