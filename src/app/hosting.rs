@@ -12,6 +12,7 @@ use crate::blobs::hosted::{
 };
 use crate::config::Config;
 use crate::metadata::catalogue::{Accounts, PostgresSettings, SqlCatalogue};
+use crate::registry::Registry;
 use crate::registry::hosted::{CollectionMetrics, Hosting, HostingServices, PruneOrder};
 use crate::runtime::{Clock, Tasks};
 use crate::telemetry::Metrics;
@@ -35,6 +36,7 @@ pub(super) async fn open(
     tasks: &Tasks,
     clock: &Clock,
     metrics: &Metrics,
+    registry: &Registry,
 ) -> anyhow::Result<Opened> {
     let hosted = config.storage.path.join(HOSTED);
     let catalogue = Arc::new(open_catalogue(config).await?);
@@ -47,6 +49,7 @@ pub(super) async fn open(
     let services = HostingServices {
         catalogue: Arc::clone(&catalogue) as _,
         store,
+        registry: Some(registry.clone()),
         location,
         redirect_for: redirects.then_some(REDIRECT_FOR),
         uploads: uploads.context("open the directory of uploads")?,

@@ -120,7 +120,7 @@ impl App {
         }
         workers::spawn_background(&tasks, &registry, &evictor, parts);
         let Opened { hosting, authenticator, catalogue } =
-            hosting::open(config, &tasks, &clock, &metrics).await?;
+            hosting::open(config, &tasks, &clock, &metrics, &registry).await?;
         let cores = Cores::start(thread::available_parallelism().map_or(1, NonZero::get));
         let cores = cores.context("start the threads of connections")?;
         let services = ServerServices {

@@ -13,6 +13,7 @@ use super::core::Core;
 use super::fill::{Errand, FillFailure, Fills};
 use super::pace::Pace;
 use super::repository::Repository;
+use super::supplier::Supplier;
 use crate::oci::Descriptor;
 
 /// The share of an upstream's requests at once that clients leave to this.
@@ -84,7 +85,8 @@ pub(super) async fn fetch(
     let _turn = turns.acquire().await;
     repository.upstream.require_online().map_err(FillFailure::Upstream)?;
     let errand = Errand::Ahead(pace);
-    let (fill, started) = Fills::run_errand(core, repository, &blob.digest, blob.size_bytes, &errand);
+    let supplier = Supplier::Upstream(repository.clone());
+    let (fill, started) = Fills::run_errand(core, &supplier, &blob.digest, blob.size_bytes, &errand);
     let ended = fill.ended(saw).await;
     let bytes = fill.fetched_bytes().filter(|_| started);
     if let Some(bytes) = bytes {

@@ -12,12 +12,11 @@ use super::direct::{Direct, Passing, is_clear_of_end};
 use super::fill::{Fill, FillFailure, Fills, Phase, Progress};
 use super::hosted::ContentStream;
 use super::patience;
-use super::repository::Repository;
 use super::stored::Stored;
+use super::supplier::Supplier;
 use super::{RegistryError, Served};
 use crate::blobs::{BlobFile, FileSlice, ReadBuffers};
 use crate::oci::Digest;
-use crate::upstream::UpstreamError;
 
 /// How much is read from a file at once, in bytes: what one client costs in memory.
 const CHUNK: u64 = 128 * 1024;
@@ -44,7 +43,7 @@ pub struct OpenBlob {
     /// How it was come by.
     pub served: Served,
     pub(super) core: Arc<Core>,
-    pub(super) repository: Repository,
+    pub(super) supplier: Supplier,
     pub(super) source: Source,
 }
 
@@ -54,9 +53,9 @@ pub(super) enum Source {
     Stored(Stored),
     /// A fill, running or just done.
     Filling(Arc<Fill>),
-    /// Upstream, range by range: small ranges far ahead of any fill.
+    /// The supplier, range by range: small ranges far ahead of any fill.
     Ranges,
-    /// Upstream, without the disk.
+    /// The supplier, without the disk.
     Direct,
 }
 
@@ -65,9 +64,8 @@ impl OpenBlob {
     pub async fn read(&self, range: Range<u64>) -> Result<BlobStream, RegistryError> {
         if self.size_bytes == Some(0) && Digest::of(self.digest.algorithm(), b"") != self.digest {
             // There is nothing that could be held back until the digest agrees.
-            let upstream = self.repository.upstream.config().name.clone();
-            let reason = "it says that a blob is empty that is not".to_owned();
-            return Err(RegistryError::UpstreamBroken(UpstreamError::Broken { upstream, reason }));
+            let error = self.supplier.altered(&self.digest, "it says that a blob is empty that is not");
+            return Err(RegistryError::from_blob_fetch(error, &self.digest));
         }
         let source = match &self.source {
             Source::Stored(Stored::Small(bytes)) => Reader::Small(bytes.clone()),
@@ -84,7 +82,7 @@ impl OpenBlob {
         };
         let origin = Origin {
             core: Arc::clone(&self.core),
-            repository: self.repository.clone(),
+            supplier: self.supplier.clone(),
             digest: self.digest,
             size_bytes: self.size_bytes,
         };
@@ -96,14 +94,14 @@ impl OpenBlob {
         self.read(0..self.size_bytes.unwrap_or(u64::MAX)).await
     }
 
-    /// Asks upstream for a range alone, where that may be given unverified. `None` where it may not, or
-    /// upstream cannot.
+    /// Asks for a range alone, where that may be given unverified. `None` where it may not, or the supplier
+    /// cannot.
     async fn pass_range(&self, range: &Range<u64>) -> Result<Option<Reader>, RegistryError> {
         let Some(size_bytes) = self.size_bytes.filter(|size| is_clear_of_end(range, *size)) else {
             return Ok(None);
         };
-        let asked = Passing::open(&self.repository, &self.digest, range.clone(), size_bytes);
-        let answered = patience::for_a_miss(&self.repository, asked).await;
+        let asked = Passing::open(&self.supplier, &self.digest, range.clone(), size_bytes);
+        let answered = patience::for_a_supply(&self.supplier, asked).await;
         match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
             Ok(passing) => Ok(Some(Reader::Passing(Box::new(passing)))),
             Err(error) if error.is_transient() => Ok(None),
@@ -113,13 +111,11 @@ impl OpenBlob {
 
     async fn join_fill(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
         let (fill, _started) =
-            Fills::join_or_start(&self.core, &self.repository, &self.digest, self.size_bytes);
-        let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
+            Fills::join_or_start(&self.core, &self.supplier, &self.digest, self.size_bytes);
+        let answered = patience::for_a_supply(&self.supplier, fill.answered()).await;
         match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
-            Ok(progress) if fill.suits(&self.repository.id, self.size_bytes, &progress) => {
-                Ok(Reader::of(&fill))
-            }
-            Err(failure) if fill.repository == self.repository.id && !failure.leaves_upstream() => {
+            Ok(progress) if fill.suits(&self.supplier, self.size_bytes, &progress) => Ok(Reader::of(&fill)),
+            Err(failure) if fill.supplier.is(&self.supplier) && !failure.leaves_supplier() => {
                 Err(failure.into_error(&self.digest))
             }
             Ok(_) | Err(_) => self.open_direct(range).await,
@@ -127,9 +123,9 @@ impl OpenBlob {
     }
 
     async fn open_direct(&self, range: &Range<u64>) -> Result<Reader, RegistryError> {
-        let (core, repository) = (&self.core, &self.repository);
-        let asked = Direct::open(core, repository, &self.digest, range.clone(), self.size_bytes);
-        let direct = patience::for_a_miss(repository, asked).await.flatten();
+        let (core, supplier) = (&self.core, &self.supplier);
+        let asked = Direct::open(core, supplier, &self.digest, range.clone(), self.size_bytes);
+        let direct = patience::for_a_supply(supplier, asked).await.flatten();
         let direct = direct.map_err(|error| RegistryError::from_blob_fetch(error, &self.digest))?;
         Ok(Reader::Direct(Box::new(direct)))
     }
@@ -147,7 +143,7 @@ pub struct BlobStream {
 /// Where a blob can be had when the disk fails.
 struct Origin {
     core: Arc<Core>,
-    repository: Repository,
+    supplier: Supplier,
     digest: Digest,
     size_bytes: Option<u64>,
 }
@@ -164,18 +160,18 @@ pub enum BlobPart {
 pub struct StoredPart {
     /// The part.
     pub slice: FileSlice,
-    /// `None` of what is hosted here: it can be had nowhere else.
+    /// `None` of what is hosted on this machine: it can be had nowhere else.
     origin: Option<Arc<Origin>>,
 }
 
 impl StoredPart {
-    /// A part of a hosted blob.
+    /// A part of a blob that is hosted on this machine.
     pub(super) const fn of_hosted(slice: FileSlice) -> Self {
         Self { slice, origin: None }
     }
 
     /// Reads what was not sent yet: where the file cannot be sent, or not any more. A file that cannot be
-    /// read either is replaced by upstream.
+    /// read either is replaced by the supplier.
     pub fn read_instead(&self) -> BoxStream<'static, Result<Bytes, RegistryError>> {
         let rest = self.slice.range().clone();
         let file = self.slice.file();
@@ -309,12 +305,12 @@ impl BlobStream {
                 Step::End => return Next::Given(None),
                 Step::Wait if progress.changed().await.is_ok() => {}
                 Step::Wait => return Next::failed(RegistryError::Internal),
-                Step::Fail(failure) if failure.leaves_upstream() => {
+                Step::Fail(failure) if failure.leaves_supplier() => {
                     let file = progress.borrow().file.clone();
                     return Next::Given(self.leave_fill(file).await);
                 }
-                // What another repository's upstream does is not told as this one's.
-                Step::Fail(_) if fill.repository != self.origin.repository.id => {
+                // What another supplier does is not told as this one's.
+                Step::Fail(_) if !fill.supplier.is(&self.origin.supplier) => {
                     let file = progress.borrow().file.clone();
                     if !self.begin_own_fill() {
                         return Next::Given(self.leave_fill(file).await);
@@ -325,14 +321,14 @@ impl BlobStream {
         }
     }
 
-    /// Reads from a fill of this repository instead, where nothing was given yet that it would have to agree with.
+    /// Reads from a fill of this supplier instead, where nothing was given yet that it would have to agree with.
     fn begin_own_fill(&mut self) -> bool {
-        let Origin { core, repository, digest, size_bytes } = &*self.origin;
+        let Origin { core, supplier, digest, size_bytes } = &*self.origin;
         if self.rest.start > 0 {
             return false;
         }
-        let (fill, _started) = Fills::join_or_start(core, repository, digest, *size_bytes);
-        let is_own = fill.repository == repository.id;
+        let (fill, _started) = Fills::join_or_start(core, supplier, digest, *size_bytes);
+        let is_own = fill.supplier.is(supplier);
         if is_own {
             self.source = Reader::of(&fill);
         }
@@ -365,8 +361,8 @@ impl BlobStream {
         file: Option<BlobFile>,
         size_bytes: Option<u64>,
     ) -> Option<Result<Bytes, RegistryError>> {
-        let Origin { core, repository, digest, .. } = &*self.origin;
-        match Direct::take_over(core, repository, digest, self.rest.clone(), size_bytes, file).await {
+        let Origin { core, supplier, digest, .. } = &*self.origin;
+        match Direct::take_over(core, supplier, digest, self.rest.clone(), size_bytes, file).await {
             Ok(direct) => {
                 let mut direct = Box::new(direct);
                 let part = direct.next().await;

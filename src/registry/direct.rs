@@ -1,4 +1,4 @@
-//! Bytes that pass through: for one client, straight from upstream, without the disk.
+//! Bytes that pass through: for one client, straight from their supplier, without the disk.
 //!
 //! Used where the disk cannot take a blob, or should not. The digest is computed all the same and the
 //! last part held back until it agrees: slower than a fill, never less safe.
@@ -12,19 +12,19 @@ use bytes::Bytes;
 use super::RegistryError;
 use super::core::Core;
 use super::fill::HELD_BACK;
-use super::repository::Repository;
+use super::supplier::{Supplier, SupplierError, SupplyBody};
 use super::transfer::Transfer;
 use crate::blobs::{BlobError, BlobFile};
 use crate::oci::{Algorithm, Digest, Hasher};
-use crate::upstream::{TransferBody, UpstreamError, Urgency};
+use crate::upstream::Urgency;
 
 /// How much of a file is hashed at once, in bytes: no longer than a task may keep its thread.
 const HASH_CHUNK: u64 = 128 * 1024;
 
-/// A whole blob on its way from upstream to one client; gives the bytes of a range of it.
+/// A whole blob on its way from its supplier to one client; gives the bytes of a range of it.
 pub(super) struct Direct {
     core: Arc<Core>,
-    upstream: String,
+    supplier: Supplier,
     digest: Digest,
     transfer: Transfer,
     /// `None` once the digest was compared.
@@ -39,50 +39,49 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Asks upstream for the blob, to give `range` of it.
+    /// Asks for the blob, to give `range` of it.
     pub(super) async fn open(
         core: &Arc<Core>,
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         range: Range<u64>,
         size_bytes: Option<u64>,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<Self, SupplierError> {
         let hasher = Hasher::new(digest.algorithm());
-        Self::resume(core, repository, digest, range, size_bytes, (0, hasher)).await
+        Self::resume(core, supplier, digest, range, size_bytes, (0, hasher)).await
     }
 
     /// Goes on where the disk had to be given up: what the reader was given before is hashed from `file`
-    /// and the rest comes from upstream. Without a file that can be read, all comes from upstream again.
+    /// and the rest comes from the supplier. Without a file that can be read, all comes from there again.
     pub(super) async fn take_over(
         core: &Arc<Core>,
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         range: Range<u64>,
         size_bytes: Option<u64>,
         file: Option<BlobFile>,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<Self, SupplierError> {
         let hashed = match file {
             Some(file) => hash_beginning(&file, digest.algorithm(), range.start).await.ok(),
             None => None,
         };
         let from =
             hashed.map_or_else(|| (0, Hasher::new(digest.algorithm())), |hasher| (range.start, hasher));
-        Self::resume(core, repository, digest, range, size_bytes, from).await
+        Self::resume(core, supplier, digest, range, size_bytes, from).await
     }
 
     async fn resume(
         core: &Arc<Core>,
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         range: Range<u64>,
         size_bytes: Option<u64>,
         (position, hasher): (u64, Hasher),
-    ) -> Result<Self, UpstreamError> {
-        let source = (&repository.upstream, repository.name());
-        let transfer = Transfer::open(Urgency::CLIENT, source, digest, position, size_bytes).await?;
+    ) -> Result<Self, SupplierError> {
+        let transfer = Transfer::open(Urgency::CLIENT, supplier, digest, position, size_bytes).await?;
         Ok(Self {
             core: Arc::clone(core),
-            upstream: repository.upstream.config().name.clone(),
+            supplier: supplier.clone(),
             digest: *digest,
             transfer,
             hasher: Some(hasher),
@@ -148,7 +147,7 @@ impl Direct {
         self.held.clear();
         self.core.metrics.integrity_failure("transfer");
         let reason = format!("the blob's content does not have digest {}", self.digest);
-        let error = UpstreamError::Broken { upstream: self.upstream.clone(), reason };
+        let error = self.supplier.altered(&self.digest, reason);
         Err(RegistryError::from_blob_fetch(error, &self.digest))
     }
 }
@@ -179,29 +178,26 @@ fn clip(range: &Range<u64>, begin: u64, length: u64) -> Range<usize> {
 /// A small range that passes through: neither kept nor verified, and so never one that reaches into the
 /// part that would be held back.
 pub(super) struct Passing {
-    body: TransferBody,
+    body: SupplyBody,
+    supplier: Supplier,
     digest: Digest,
     missing_bytes: u64,
-    upstream: String,
 }
 
 impl Passing {
-    /// Asks upstream for the range alone, of a blob of `size_bytes`.
+    /// Asks for the range alone, of a blob of `size_bytes`.
     pub(super) async fn open(
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         range: Range<u64>,
         size_bytes: u64,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<Self, SupplierError> {
         let missing_bytes = range.end - range.start;
-        let (urgency, name) = (Urgency::CLIENT, repository.name());
-        let transfer = repository.upstream.open_blob_range(&urgency, name, digest, range).await?;
-        let upstream = repository.upstream.config().name.clone();
-        if transfer.total_bytes.is_some_and(|total| total != size_bytes) {
-            let reason = "the blob has another size than expected".to_owned();
-            return Err(UpstreamError::Broken { upstream, reason });
+        let supply = supplier.open_range(digest, range).await?;
+        if supply.total_bytes.is_some_and(|total| total != size_bytes) {
+            return Err(supplier.broken("the blob has another size than expected"));
         }
-        Ok(Self { body: transfer.body, digest: *digest, missing_bytes, upstream })
+        Ok(Self { body: supply.body, supplier: supplier.clone(), digest: *digest, missing_bytes })
     }
 
     /// The next bytes; `None` when the range is complete.
@@ -213,10 +209,9 @@ impl Passing {
             }
             None if self.missing_bytes == 0 => return None,
             Some(Err(error)) => error,
-            Some(Ok(_)) | None => UpstreamError::Broken {
-                upstream: self.upstream.clone(),
-                reason: "the range's body has another length than its head says".to_owned(),
-            },
+            Some(Ok(_)) | None => {
+                self.supplier.broken("the range's body has another length than its head says")
+            }
         };
         Some(Err(RegistryError::from_blob_fetch(error, &self.digest)))
     }

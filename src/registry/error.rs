@@ -9,6 +9,7 @@ use crate::metadata::MetadataError;
 use crate::metadata::RepositoryId;
 use crate::oci::{Digest, Reference};
 use crate::registry::UpkeepError;
+use crate::registry::supplier::SupplierError;
 use crate::upstream::UpstreamError;
 
 /// Why a use case cannot answer.
@@ -149,8 +150,13 @@ impl RegistryError {
     }
 
     /// The error of a request for a blob.
-    pub(super) fn from_blob_fetch(error: UpstreamError, digest: &Digest) -> Self {
-        Self::from_upstream(error, || format!("blob {digest}"), || Self::BlobUnknown(*digest))
+    pub(super) fn from_blob_fetch(error: impl Into<SupplierError>, digest: &Digest) -> Self {
+        match error.into() {
+            SupplierError::Upstream(error) => {
+                Self::from_upstream(error, || format!("blob {digest}"), || Self::BlobUnknown(*digest))
+            }
+            SupplierError::Store(error) => Self::HostedStore(error),
+        }
     }
 
     /// The error of a request for a manifest.

@@ -1,4 +1,4 @@
-//! The fill: one upstream transfer of a blob, shared by everybody who wants it.
+//! The fill: one transfer of a blob, from upstream or the store of hosted content, shared by everybody who wants it.
 //!
 //! A fill is a task of the process, not of a request: it goes on when its first client leaves. Its
 //! bytes go to a file that grows; a watch channel says how far the file is readable; every reader, first
@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::integrity::{self, FoundBy};
 use super::pace::Pace;
-use super::repository::Repository;
 use super::stored::open_whole;
+use super::supplier::Supplier;
 use super::transfer::Transfer;
+use crate::blobs::hosted::HostedError;
 use crate::blobs::{BlobError, BlobFile, FillFile, MemoryShare, Parts};
-use crate::metadata::{AccessProof, ContentKind, ContentRecord, RepositoryId, Segment};
+use crate::metadata::{AccessProof, ContentKind, ContentRecord, Segment};
 use crate::oci::Digest;
 use crate::upstream::{Priority, UpstreamError, Urgency};
 
@@ -43,8 +44,8 @@ pub(super) struct Fills(Mutex<HashMap<Digest, Arc<Fill>>>);
 
 /// A running fill, as its readers see it.
 pub(super) struct Fill {
-    /// The repository whose upstream gives the bytes.
-    pub(super) repository: RepositoryId,
+    /// Who gives the bytes.
+    pub(super) supplier: Supplier,
     progress: watch::Receiver<Progress>,
     /// Cancelled when a client waits for it: then it is slowed by nothing.
     hurry: CancellationToken,
@@ -69,14 +70,14 @@ pub(super) struct Progress {
     pub(super) written_bytes: u64,
     /// The growing file, once there is one.
     pub(super) file: Option<BlobFile>,
-    /// Whether the blob turned out to be stored already: then no upstream has said that it has it.
+    /// Whether the blob turned out to be stored already: then no supplier has said that it has it.
     pub(super) is_from_store: bool,
 }
 
 /// The phase of a fill.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
-    /// Upstream has been asked and has not answered.
+    /// The supplier has been asked and has not answered.
     Asking,
     /// Bytes come.
     Streaming,
@@ -104,21 +105,21 @@ impl Fills {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    /// Joins the running fill of a digest, or starts one from `repository`, for a client. Says whether it
+    /// Joins the running fill of a digest, or starts one from `supplier`, for a client. Says whether it
     /// started.
     pub(super) fn join_or_start(
         core: &Arc<Core>,
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         size_bytes: Option<u64>,
     ) -> (Arc<Fill>, bool) {
-        Self::run_errand(core, repository, digest, size_bytes, &Errand::Client)
+        Self::run_errand(core, supplier, digest, size_bytes, &Errand::Client)
     }
 
     /// The same on anybody's behalf. A client that joins a fill makes it as fast as it can be.
     pub(super) fn run_errand(
         core: &Arc<Core>,
-        repository: &Repository,
+        supplier: &Supplier,
         digest: &Digest,
         size_bytes: Option<u64>,
         errand: &Errand,
@@ -134,8 +135,7 @@ impl Fills {
             Progress { phase: Phase::Asking, size_bytes, written_bytes: 0, file: None, is_from_store: false };
         let (sender, receiver) = watch::channel(progress);
         let hurry = CancellationToken::new();
-        let fill =
-            Arc::new(Fill { repository: repository.id.clone(), progress: receiver, hurry: hurry.clone() });
+        let fill = Arc::new(Fill { supplier: supplier.clone(), progress: receiver, hurry: hurry.clone() });
         fills.insert(*digest, Arc::clone(&fill));
         drop(fills);
         let urgency = match errand {
@@ -144,7 +144,7 @@ impl Fills {
         };
         let run = Run {
             core: Arc::clone(core),
-            repository: repository.clone(),
+            supplier: supplier.clone(),
             digest: *digest,
             progress: Arc::new(sender),
             pace: match errand {
@@ -170,23 +170,15 @@ impl Fill {
         self.progress.clone()
     }
 
-    /// Whether a repository may be served from it that knows the blob to be of `own_bytes`. Of another
-    /// repository's fill, the size must agree: an upstream that states a larger one moves the end, and
-    /// with it what is held back.
-    pub(super) fn suits(
-        &self,
-        repository: &RepositoryId,
-        own_bytes: Option<u64>,
-        progress: &Progress,
-    ) -> bool {
+    /// Whether somebody may be served from it whose own supplier has the blob with `own_bytes`. Of another
+    /// one's fill, the size must agree: an upstream that states a larger one moves the end, and with it what is
+    /// held back.
+    pub(super) fn suits(&self, supplier: &Supplier, own_bytes: Option<u64>, progress: &Progress) -> bool {
         let is_verified = matches!(progress.phase, Phase::Verified);
-        is_verified
-            || self.repository == *repository
-            || own_bytes.is_none()
-            || own_bytes == progress.size_bytes
+        is_verified || self.supplier.is(supplier) || own_bytes.is_none() || own_bytes == progress.size_bytes
     }
 
-    /// Waits until upstream has answered: the fill streams, is done, or has failed.
+    /// Waits until the supplier has answered: the fill streams, is done, or has failed.
     pub(super) async fn answered(&self) -> Result<Progress, FillFailure> {
         let mut progress = self.progress.clone();
         let seen = progress.wait_for(|progress| !matches!(progress.phase, Phase::Asking)).await;
@@ -199,7 +191,7 @@ impl Fill {
 }
 
 impl Fill {
-    /// How many bytes upstream has given so far; `None` where the blob was here already.
+    /// How many bytes the supplier has given so far; `None` where the blob was here already.
     pub(super) fn fetched_bytes(&self) -> Option<u64> {
         let progress = self.progress.borrow();
         (!progress.is_from_store).then_some(progress.written_bytes)
@@ -244,7 +236,7 @@ impl Drop for Listed {
 /// The fill's own side.
 struct Run {
     core: Arc<Core>,
-    repository: Repository,
+    supplier: Supplier,
     digest: Digest,
     progress: Arc<watch::Sender<Progress>>,
     pace: Option<Arc<Pace>>,
@@ -279,13 +271,12 @@ impl Run {
             self.publish_stored(file);
             return Ok(None);
         }
-        let source = (&self.repository.upstream, self.repository.name());
         // Before what comes is listed: an item that is listed and has no file has lost it.
         let (transfer, _was_lost) = tokio::join!(
-            Transfer::open(self.urgency.clone(), source, &self.digest, 0, expected),
+            Transfer::open(self.urgency.clone(), &self.supplier, &self.digest, 0, expected),
             self.core.condemn_missing(&self.digest, FoundBy::Pull),
         );
-        let transfer = transfer.map_err(FillFailure::Upstream)?;
+        let transfer = transfer?;
         let size_bytes = transfer.total_bytes();
         if size_bytes.is_some_and(|size_bytes| size_bytes > self.core.evictor.budget_bytes()) {
             return Err(FillFailure::TooLarge);
@@ -320,13 +311,13 @@ impl Run {
         let limit_bytes = transfer.total_bytes().is_none().then(|| self.core.evictor.budget_bytes());
         let mut fetched_bytes = 0;
         loop {
-            // A disk that fails is told to readers at once, also while upstream is silent.
+            // A disk that fails is told to readers at once, also while the supplier is silent.
             let part = tokio::select! {
                 part = transfer.next() => part,
                 () = queue.closed() => return Ok(()),
             };
             let Some(part) = part else { return Ok(()) };
-            let part = part.map_err(FillFailure::Upstream)?;
+            let part = part?;
             fetched_bytes += part.len() as u64;
             if limit_bytes.is_some_and(|limit| fetched_bytes > limit) {
                 return Err(FillFailure::TooLarge);
@@ -379,7 +370,7 @@ impl Run {
         let verified = file.verify().map_err(|error| match error {
             BlobError::DigestMismatch { .. } => {
                 self.core.metrics.integrity_failure("fill");
-                FillFailure::Upstream(self.broken(&error.to_string()))
+                self.supplier.altered(&self.digest, error.to_string()).into()
             }
             other => disk(other),
         })?;
@@ -387,14 +378,13 @@ impl Run {
             progress.phase = Phase::Verified;
             progress.size_bytes = Some(size_bytes);
         });
-        // Before the file can be found by those who need a proof for it.
-        let proof = AccessProof {
-            digest: self.digest,
-            kind: ContentKind::Blob,
-            size_bytes: Some(size_bytes),
-            media_type: None,
-        };
-        self.core.record_proofs(&self.repository.id, vec![proof]).await;
+        // Before the file can be found by those who need a proof for it. That the store of hosted content has it
+        // gives nobody a right.
+        if let Supplier::Upstream(repository) = &self.supplier {
+            let (digest, size_bytes) = (self.digest, Some(size_bytes));
+            let proof = AccessProof { digest, kind: ContentKind::Blob, size_bytes, media_type: None };
+            self.core.record_proofs(&repository.id, vec![proof]).await;
+        }
         let share = verified.memory_share();
         match verified.commit().await {
             Ok(_file) => self.record(size_bytes).await,
@@ -434,7 +424,7 @@ impl Run {
     }
 
     fn report(&self, failure: &FillFailure) {
-        let (repository, digest) = (&self.repository.id, &self.digest);
+        let (repository, digest) = (&self.supplier, &self.digest);
         match failure {
             FillFailure::Upstream(error @ UpstreamError::Offline { .. }) => {
                 tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill ends");
@@ -451,6 +441,12 @@ impl Run {
             FillFailure::Upstream(error) => {
                 tracing::debug!(repository.name = %repository, blob.digest = %digest, error = %error, "fill refused");
             }
+            // What is lost was told when that was noticed.
+            FillFailure::Store(error) if matches!(**error, HostedError::Unkept { .. }) => {}
+            FillFailure::Store(error) => {
+                let error = &**error as &dyn std::error::Error;
+                tracing::warn!(blob.digest = %digest, error, "fill from the store of hosted content failed");
+            }
             FillFailure::Disk(error) => {
                 let size_bytes = self.progress.borrow().size_bytes;
                 self.core.report_unkept(error, size_bytes.unwrap_or_default());
@@ -459,13 +455,6 @@ impl Run {
                 tracing::info!(repository.name = %repository, blob.digest = %digest, "blob is larger than storage.max_size, it passes through");
             }
             FillFailure::Vanished => {}
-        }
-    }
-
-    fn broken(&self, reason: &str) -> UpstreamError {
-        UpstreamError::Broken {
-            upstream: self.repository.upstream.config().name.clone(),
-            reason: reason.to_owned(),
         }
     }
 }

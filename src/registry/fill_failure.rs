@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::RegistryError;
 use crate::blobs::BlobError;
+use crate::blobs::hosted::HostedError;
 use crate::oci::Digest;
 use crate::upstream::UpstreamError;
 
@@ -12,6 +13,8 @@ use crate::upstream::UpstreamError;
 pub(super) enum FillFailure {
     /// Upstream gives no more, or gave something else.
     Upstream(UpstreamError),
+    /// The store of hosted content gives no more, or gave something else.
+    Store(Arc<HostedError>),
     /// The disk cannot take it: readers go on without it.
     Disk(Arc<BlobError>),
     /// It is larger than the whole cache may be: readers go on without the disk.
@@ -25,13 +28,14 @@ impl FillFailure {
     pub(super) fn into_error(self, digest: &Digest) -> RegistryError {
         match self {
             Self::Upstream(error) => RegistryError::from_blob_fetch(error, digest),
+            Self::Store(error) => RegistryError::HostedStore(error),
             Self::Disk(error) => RegistryError::Blobs(error),
             Self::TooLarge | Self::Vanished => RegistryError::Internal,
         }
     }
 
-    /// Whether it says nothing against upstream, so that readers can go on without the disk.
-    pub(super) const fn leaves_upstream(&self) -> bool {
+    /// Whether it says nothing against who gives the bytes, so that readers can go on without the disk.
+    pub(super) const fn leaves_supplier(&self) -> bool {
         matches!(self, Self::Disk(_) | Self::TooLarge) || self.was_spared()
     }
 

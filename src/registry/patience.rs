@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::repository::Repository;
+use super::supplier::{Supplier, SupplierError};
 use crate::auth::{Actor, RequestContext};
 use crate::upstream::{Priority, UpstreamError};
 
@@ -24,6 +25,14 @@ pub(super) async fn for_a_miss<T>(
     wait(repository, repository.upstream.config().timeouts.miss, asked).await
 }
 
+/// Waits as long for who gives a blob that nobody has here.
+pub(super) async fn for_a_supply<T>(
+    supplier: &Supplier,
+    asked: impl Future<Output = T>,
+) -> Result<T, SupplierError> {
+    tokio::time::timeout(supplier.patience(), asked).await.map_err(|_elapsed| supplier.is_late())
+}
+
 /// Waits for an upstream whose last answer is here: briefly.
 pub(super) async fn for_news<T>(
     repository: &Repository,
@@ -37,8 +46,5 @@ async fn wait<T>(
     patience: Duration,
     asked: impl Future<Output = T>,
 ) -> Result<T, UpstreamError> {
-    tokio::time::timeout(patience, asked).await.map_err(|_elapsed| UpstreamError::Unreachable {
-        upstream: repository.upstream.config().name.clone(),
-        reason: format!("no answer within {patience:?}"),
-    })
+    tokio::time::timeout(patience, asked).await.map_err(|_elapsed| repository.unanswered(patience))
 }

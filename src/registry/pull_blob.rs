@@ -11,12 +11,13 @@ use super::integrity;
 use super::memory::Question;
 use super::patience;
 use super::stored::{Stored, find_stored, open_whole};
+use super::supplier::{HostedStore, Supplier, SupplierError};
 use super::{BlobStat, CacheResult, OpenBlob, RegistryError, Repository, Served};
 use crate::auth::{RequestContext, policy};
 use crate::blobs::BlobFile;
 use crate::metadata::{AccessProof, ContentKind, RepositoryId};
 use crate::oci::{Digest, RangeSet};
-use crate::upstream::{Link, UpstreamError, Urgency};
+use crate::upstream::{UpstreamError, Urgency};
 
 /// A range that ends within this many bytes from where the fill stands is worth waiting for.
 const SOON: u64 = 16 * 1024 * 1024;
@@ -40,24 +41,22 @@ pub(super) async fn open(
     ranges: Option<&RangeSet>,
 ) -> Result<OpenBlob, RegistryError> {
     policy::require(context, policy::Action::Pull)?;
-    let request = Request::locate(core, repository, digest).await;
-    let stored = find_stored(core, digest).await.unwrap_or_else(|error| {
-        // A fill replaces what cannot be read.
-        core.report_disk(&error);
-        None
-    });
-    if let Some(stored) = stored
-        && (request.agrees_with(&stored) || Box::pin(request.settle_doubt(&stored)).await)
-    {
-        return request.open_stored(stored).await;
-    }
-    if request.proof.is_none() {
-        request.require_online()?;
-    }
-    // With a proof, a fill is joined or begun also while offline: its bytes may all be there, and only the
-    // disk not be done with them.
-    request.require_no_failure().await?;
-    request.open_missing(ranges).await
+    Request::locate(core, repository, digest).await.open(ranges).await
+}
+
+/// Opens a blob that the store of hosted content has, for somebody who may have it: the catalogue said so, and how
+/// large it is. What is stored here costs the store no question.
+pub(super) async fn open_hosted(
+    core: &Arc<Core>,
+    store: &HostedStore,
+    digest: &Digest,
+    size_bytes: u64,
+    ranges: Option<&RangeSet>,
+) -> Result<OpenBlob, RegistryError> {
+    let (digest, kind, size_bytes) = (*digest, ContentKind::Blob, Some(size_bytes));
+    let proof = Some(AccessProof { digest, kind, size_bytes, media_type: None });
+    let supplier = Supplier::Store(store.clone());
+    Request { core, supplier, digest, proof }.open(ranges).await
 }
 
 /// Tells a blob's size; see [`super::Registry::stat_blob`].
@@ -75,26 +74,26 @@ pub(super) async fn stat(
         let stored = open_whole(core, digest).await.ok().flatten();
         let stored = stored.filter(|file| proven_bytes.is_none_or(|bytes| bytes == file.size_bytes()));
         // While offline, only what is here, or is just coming to the disk, can be promised.
-        let is_to_be_had =
-            || request.repository.upstream.link() == Link::Online || core.fills.find(digest).is_some();
+        let is_to_be_had = || request.require_online().is_ok() || core.fills.find(digest).is_some();
         let proven_bytes = proven_bytes.filter(|_| is_to_be_had());
         let size_bytes = stored.as_ref().map(BlobFile::size_bytes).or(proven_bytes);
         if let Some(size_bytes) = size_bytes {
             return Ok(BlobStat { size_bytes, served: request.served(CacheResult::Hit) });
         }
     }
-    match request.confirm().await? {
-        Some(size_bytes) => Ok(BlobStat { size_bytes, served: request.served(CacheResult::Miss) }),
-        None => Err(RegistryError::UpstreamBroken(request.broken("it does not say how large the blob is"))),
-    }
+    let Some(size_bytes) = request.confirm().await? else {
+        let error = request.supplier.broken("it does not say how large the blob is");
+        return Err(RegistryError::from_blob_fetch(error, digest));
+    };
+    Ok(BlobStat { size_bytes, served: request.served(CacheResult::Miss) })
 }
 
 /// One request for one blob.
 struct Request<'a> {
     core: &'a Arc<Core>,
-    repository: Repository,
+    supplier: Supplier,
     digest: Digest,
-    /// That the repository has shown that it has the blob.
+    /// That the repository has shown that it has the blob; of hosted content, what the catalogue says of it.
     proof: Option<AccessProof>,
 }
 
@@ -103,7 +102,12 @@ impl<'a> Request<'a> {
     /// they mean: where the default upstream has shown nothing, another one's repository of that name
     /// that has the blob is meant.
     async fn locate(core: &'a Arc<Core>, repository: &Repository, digest: &Digest) -> Self {
-        let request = |repository, proof| Self { core, repository, digest: *digest, proof };
+        let request = |repository, proof| Self {
+            core,
+            supplier: Supplier::Upstream(repository),
+            digest: *digest,
+            proof,
+        };
         let proof = core.find_proof(&repository.id, ContentKind::Blob, digest).await;
         if proof.is_some() || repository.explicit {
             return request(repository.clone(), proof);
@@ -118,6 +122,26 @@ impl<'a> Request<'a> {
             }
         }
         request(repository.clone(), None)
+    }
+
+    async fn open(&self, ranges: Option<&RangeSet>) -> Result<OpenBlob, RegistryError> {
+        let stored = find_stored(self.core, &self.digest).await.unwrap_or_else(|error| {
+            // A fill replaces what cannot be read.
+            self.core.report_disk(&error);
+            None
+        });
+        if let Some(stored) = stored
+            && (self.agrees_with(&stored) || Box::pin(self.settle_doubt(&stored)).await)
+        {
+            return self.open_stored(stored).await;
+        }
+        if self.proof.is_none() {
+            self.require_online()?;
+        }
+        // With a proof, a fill is joined or begun also while offline: its bytes may all be there, and only the
+        // disk not be done with them.
+        self.require_no_failure().await?;
+        self.open_missing(ranges).await
     }
 
     /// The size that the proof states.
@@ -135,10 +159,10 @@ impl<'a> Request<'a> {
     /// the disk, and knows no better.
     async fn settle_doubt(&self, stored: &Stored) -> bool {
         let is_sound = integrity::is_sound(self.core, &self.digest).await;
-        if is_sound {
+        if is_sound && let Some(repository) = self.supplier.repository() {
             let (digest, size_bytes) = (self.digest, Some(stored.size_bytes()));
             let proof = AccessProof { digest, kind: ContentKind::Blob, size_bytes, media_type: None };
-            self.core.record_proofs(&self.repository.id, vec![proof]).await;
+            self.core.record_proofs(&repository.id, vec![proof]).await;
         }
         is_sound
     }
@@ -175,15 +199,18 @@ impl<'a> Request<'a> {
     async fn join_fill(&self) -> Result<OpenBlob, RegistryError> {
         let proven_bytes = self.proven_bytes();
         for _ in 0..JOIN_ATTEMPTS {
-            let (fill, started) =
-                Fills::join_or_start(self.core, &self.repository, &self.digest, proven_bytes);
-            let is_own = fill.repository == self.repository.id;
-            let answered = patience::for_a_miss(&self.repository, fill.answered()).await;
-            match answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))? {
+            let (fill, started) = Fills::join_or_start(self.core, &self.supplier, &self.digest, proven_bytes);
+            let is_own = fill.supplier.is(&self.supplier);
+            let answered = match patience::for_a_supply(&self.supplier, fill.answered()).await {
+                // An upstream that is slow is not the store's fault.
+                Err(SupplierError::Store(_)) if !is_own => break,
+                answered => answered.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))?,
+            };
+            match answered {
                 Ok(progress) => return self.open_filling(fill, started, progress).await,
                 // It was nobody's yet, and not urgent enough to be asked for.
                 Err(failure) if failure.was_spared() => {}
-                Err(failure) if failure.leaves_upstream() => break,
+                Err(failure) if failure.leaves_supplier() => break,
                 Err(failure) if is_own => {
                     if let FillFailure::Upstream(error) = &failure {
                         self.remember(error).await;
@@ -202,10 +229,10 @@ impl<'a> Request<'a> {
         started: bool,
         progress: Progress,
     ) -> Result<OpenBlob, RegistryError> {
-        let comes_from_here = !progress.is_from_store && fill.repository == self.repository.id;
+        let comes_from_here = !progress.is_from_store && fill.supplier.is(&self.supplier);
         let is_proven = self.proof.is_some() || comes_from_here;
         let own_bytes = if is_proven { self.proven_bytes() } else { self.confirm().await? };
-        if !fill.suits(&self.repository.id, own_bytes, &progress) {
+        if !fill.suits(&self.supplier, own_bytes, &progress) {
             return self.pass_through(own_bytes).await;
         }
         let result = match (&progress.phase, started) {
@@ -232,18 +259,19 @@ impl<'a> Request<'a> {
     /// Has upstream say that the repository has the blob; gives its size where upstream says. Whoever
     /// asks the same meanwhile gets the same answer.
     async fn confirm(&self) -> Result<Option<u64>, RegistryError> {
+        // The catalogue has said of what is hosted.
+        let Some(repository) = self.supplier.repository() else { return Ok(self.proven_bytes()) };
         self.require_online()?;
         self.require_no_failure().await?;
-        let (core, repository, digest) = (Arc::clone(self.core), self.repository.clone(), self.digest);
+        let key = (repository.id.clone(), self.digest);
+        let (core, asked, digest) = (Arc::clone(self.core), repository.clone(), self.digest);
         let probe = move || async move {
-            let size_bytes =
-                repository.upstream.probe_blob(&Urgency::CLIENT, repository.name(), &digest).await?;
+            let size_bytes = asked.upstream.probe_blob(&Urgency::CLIENT, asked.name(), &digest).await?;
             let proof = AccessProof { digest, kind: ContentKind::Blob, size_bytes, media_type: None };
-            core.record_proofs(&repository.id, vec![proof]).await;
+            core.record_proofs(&asked.id, vec![proof]).await;
             Ok(size_bytes)
         };
-        let key = (self.repository.id.clone(), self.digest);
-        let probed = patience::for_a_miss(&self.repository, self.core.probe_flights.run(key, probe)).await;
+        let probed = patience::for_a_miss(repository, self.core.probe_flights.run(key, probe)).await;
         let probed = probed.map_err(|slow| RegistryError::from_blob_fetch(slow, &self.digest))?;
         let probed = probed.ok_or(RegistryError::Internal)?;
         match probed.into_inner() {
@@ -255,28 +283,33 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn question(&self) -> Question {
-        Question::Blob(self.repository.id.clone(), self.digest)
+    /// What is asked of an upstream.
+    fn question(&self) -> Option<Question> {
+        self.supplier.repository().map(|repository| Question::Blob(repository.id.clone(), self.digest))
     }
 
     /// Fails at once where this node is offline for the upstream.
     fn require_online(&self) -> Result<(), RegistryError> {
-        let online = self.repository.upstream.require_online();
+        let Some(repository) = self.supplier.repository() else { return Ok(()) };
+        let online = repository.upstream.require_online();
         online.map_err(|error| RegistryError::from_blob_fetch(error, &self.digest))
     }
 
     /// Fails at once where upstream said lately that there is no such blob.
     async fn require_no_failure(&self) -> Result<(), RegistryError> {
-        match self.core.memory.find_failure(&self.question()).await {
+        let Some(question) = self.question() else { return Ok(()) };
+        match self.core.memory.find_failure(&question).await {
             Some(error) => Err(RegistryError::from_blob_fetch(error, &self.digest)),
             None => Ok(()),
         }
     }
 
     async fn remember(&self, error: &UpstreamError) {
-        if !error.is_transient() {
-            let negative_for = self.repository.upstream.config().freshness.negative_for;
-            self.core.memory.remember_failure(self.question(), error.clone(), negative_for).await;
+        if let (Some(repository), Some(question)) = (self.supplier.repository(), self.question())
+            && !error.is_transient()
+        {
+            let negative_for = repository.upstream.config().freshness.negative_for;
+            self.core.memory.remember_failure(question, error.clone(), negative_for).await;
         }
     }
 
@@ -286,20 +319,13 @@ impl<'a> Request<'a> {
             size_bytes,
             served,
             core: Arc::clone(self.core),
-            repository: self.repository.clone(),
+            supplier: self.supplier.clone(),
             source,
         }
     }
 
     fn served(&self, result: CacheResult) -> Served {
-        Served::new(result, &self.repository.id.upstream)
-    }
-
-    fn broken(&self, reason: &str) -> UpstreamError {
-        UpstreamError::Broken {
-            upstream: self.repository.upstream.config().name.clone(),
-            reason: reason.to_owned(),
-        }
+        Served::new(result, self.supplier.label())
     }
 }
 

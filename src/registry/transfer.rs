@@ -1,13 +1,13 @@
-//! A blob's bytes from upstream in one piece, however often upstream breaks on the way.
+//! A blob's bytes from its supplier in one piece, however often that breaks on the way.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::oci::{Digest, RepositoryName};
+use super::supplier::{Supplier, SupplierError, SupplyBody};
+use crate::oci::Digest;
 use crate::runtime::Backoff;
-use crate::upstream::{TransferBody, Upstream, UpstreamError, Urgency};
+use crate::upstream::{UpstreamError, Urgency};
 
 /// How many breaks without progress in between end a transfer.
 const MAX_BREAKS: u32 = 5;
@@ -19,18 +19,17 @@ const PROGRESS: u64 = 64 * 1024;
 /// in asking before.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Bytes of one blob from one repository, from a position to the end. A break is mended by asking for
+/// Bytes of one blob from one supplier, from a position to the end. A break is mended by asking for
 /// the rest (`Range`), at another endpoint where there is one; the reader only sees a pause.
 pub(super) struct Transfer {
     urgency: Urgency,
-    upstream: Arc<Upstream>,
-    name: RepositoryName,
+    supplier: Supplier,
     digest: Digest,
     /// The position of the next byte to give.
     position: u64,
     total_bytes: Option<u64>,
     /// `None` between a break and the next attempt.
-    body: Option<TransferBody>,
+    body: Option<SupplyBody>,
     /// Bytes of `body` that were given before: upstream ignored the range.
     skip: u64,
     breaks: u32,
@@ -39,19 +38,18 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// Asks upstream for the blob from `position` on. `expected_bytes` is the size that a manifest
-    /// states: a different one upstream is an error.
+    /// Asks for the blob from `position` on. `expected_bytes` is the size that a manifest or the catalogue states:
+    /// a different one at the supplier is an error.
     pub(super) async fn open(
         urgency: Urgency,
-        (upstream, name): (&Arc<Upstream>, &RepositoryName),
+        supplier: &Supplier,
         digest: &Digest,
         position: u64,
         expected_bytes: Option<u64>,
-    ) -> Result<Self, UpstreamError> {
+    ) -> Result<Self, SupplierError> {
         let mut transfer = Self {
             urgency,
-            upstream: Arc::clone(upstream),
-            name: name.clone(),
+            supplier: supplier.clone(),
             digest: *digest,
             position,
             total_bytes: expected_bytes,
@@ -65,14 +63,14 @@ impl Transfer {
         Ok(transfer)
     }
 
-    /// The size of the whole blob, where upstream or a manifest says.
+    /// The size of the whole blob, where anybody says.
     pub(super) const fn total_bytes(&self) -> Option<u64> {
         self.total_bytes
     }
 
     /// The next bytes; `None` when all have come. Dropped at an await point, the attempt that ran is
     /// lost but the position is kept.
-    pub(super) async fn next(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+    pub(super) async fn next(&mut self) -> Option<Result<Bytes, SupplierError>> {
         loop {
             match self.next_part().await {
                 Ok(Some(bytes)) => match self.accept(bytes) {
@@ -82,7 +80,7 @@ impl Transfer {
                 },
                 Ok(None) if self.total_bytes.is_none_or(|total| self.position == total) => return None,
                 Ok(None) => {
-                    let error = self.broken("the body ended early");
+                    let error = self.supplier.broken("the body ended early");
                     if let Err(error) = self.recover(error).await {
                         return Some(Err(error));
                     }
@@ -96,7 +94,7 @@ impl Transfer {
         }
     }
 
-    async fn next_part(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+    async fn next_part(&mut self) -> Result<Option<Bytes>, SupplierError> {
         if self.body.is_none() {
             self.ask().await?;
         }
@@ -107,42 +105,42 @@ impl Transfer {
     }
 
     /// Begins an attempt at the present position.
-    async fn ask(&mut self) -> Result<(), UpstreamError> {
+    async fn ask(&mut self) -> Result<(), SupplierError> {
         if self.total_bytes.is_some_and(|total| total == self.position && total > 0) {
             // Everything has come; there is no range that could be asked for.
             return Ok(());
         }
-        let transfer =
-            self.upstream.open_blob(&self.urgency, &self.name, &self.digest, self.position).await?;
-        match (self.total_bytes, transfer.total_bytes) {
+        let supply = self.supplier.open(&self.urgency, &self.digest, self.position, self.total_bytes).await?;
+        match (self.total_bytes, supply.total_bytes) {
             (Some(expected), Some(found)) if expected != found => {
-                return Err(self.broken(&format!("the blob has {found} bytes where {expected} are expected")));
+                let reason = format!("the blob has {found} bytes where {expected} are expected");
+                return Err(self.supplier.broken(reason));
             }
             (None, found) => self.total_bytes = found,
             _ => {}
         }
-        let Some(skip) = self.position.checked_sub(transfer.offset) else {
-            return Err(self.broken("the transfer begins past the position asked for"));
+        let Some(skip) = self.position.checked_sub(supply.offset) else {
+            return Err(self.supplier.broken("the transfer begins past the position asked for"));
         };
         self.skip = skip;
-        self.body = Some(transfer.body);
+        self.body = Some(supply.body);
         Ok(())
     }
 
     /// Takes a part in: drops what was given before, refuses what is too much.
-    fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, UpstreamError> {
+    fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, SupplierError> {
         let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
         self.skip -= known as u64;
         let bytes = bytes.split_off(known);
         self.position += bytes.len() as u64;
         if self.total_bytes.is_some_and(|total| self.position > total) {
-            return Err(self.broken("the body is longer than the blob"));
+            return Err(self.supplier.broken("the body is longer than the blob"));
         }
         Ok(if bytes.is_empty() { None } else { Some(bytes) })
     }
 
     /// Pauses before the next attempt, or gives the error back when there is no sense in one.
-    async fn recover(&mut self, error: UpstreamError) -> Result<(), UpstreamError> {
+    async fn recover(&mut self, error: SupplierError) -> Result<(), SupplierError> {
         self.body = None;
         if self.position >= self.position_at_break + PROGRESS {
             self.breaks = 0;
@@ -151,28 +149,26 @@ impl Transfer {
         self.position_at_break = self.position;
         self.breaks += 1;
         let asked = match &error {
-            UpstreamError::Throttled { retry_after, .. } => retry_after.unwrap_or_default(),
-            UpstreamError::Reserved { retry_after, .. } => *retry_after,
+            SupplierError::Upstream(UpstreamError::Throttled { retry_after, .. }) => {
+                retry_after.unwrap_or_default()
+            }
+            SupplierError::Upstream(UpstreamError::Reserved { retry_after, .. }) => *retry_after,
             _ => Duration::ZERO,
         };
-        let is_over =
-            matches!(error, UpstreamError::Offline { .. }) || !error.is_transient() || asked > MAX_PAUSE;
+        let is_offline = matches!(error, SupplierError::Upstream(UpstreamError::Offline { .. }));
+        let is_over = is_offline || !error.is_transient() || asked > MAX_PAUSE;
         if is_over || self.breaks > MAX_BREAKS {
             return Err(error);
         }
         tracing::info!(
-            upstream.name = %self.upstream.config().name,
-            repository.name = %self.name,
+            upstream.name = %self.supplier.label(),
+            repository.name = self.supplier.repository().map(|repository| display(repository.name())),
             blob.digest = %self.digest,
             blob.position = self.position,
             error = %error,
-            "transfer from upstream broke, asking for the rest"
+            "transfer broke, asking for the rest"
         );
         tokio::time::sleep(self.backoff.next_pause().max(asked)).await;
         Ok(())
-    }
-
-    fn broken(&self, reason: &str) -> UpstreamError {
-        UpstreamError::Broken { upstream: self.upstream.config().name.clone(), reason: reason.to_owned() }
     }
 }

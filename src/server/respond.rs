@@ -13,6 +13,7 @@ use super::body::ResponseBody;
 use super::ranges::{self, Refusal};
 use super::route::RouteError;
 use crate::blobs::BlobError;
+use crate::blobs::hosted::HostedError;
 use crate::oci::ErrorCode;
 use crate::registry::RegistryError;
 use crate::upstream::UpstreamError;
@@ -103,6 +104,12 @@ impl Problem {
         Self { causes: Some(causes), ..Self::new(status, ErrorCode::Unknown, "internal", message) }
     }
 
+    /// That content which was taken in here is not there any more.
+    pub(super) fn lost() -> Self {
+        let message = "this server has lost the content; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unknown, "lost", message)
+    }
+
     pub(super) fn with_causes(self, error: &dyn std::error::Error) -> Self {
         Self { causes: Some(chain_of(error)), ..self }
     }
@@ -170,6 +177,9 @@ impl From<RegistryError> for Problem {
             RegistryError::Blobs(source) => {
                 let is_full = matches!(**source, BlobError::Full { .. });
                 of_store("blobs", is_full, "this server's disk failed").with_causes(&error)
+            }
+            RegistryError::HostedStore(source) if matches!(**source, HostedError::Unkept { .. }) => {
+                Self::lost().with_causes(&error)
             }
             RegistryError::HostedStore(source) => {
                 of_store("store", source.is_transient(), "this server's object store failed")
@@ -265,6 +275,12 @@ mod tests {
             (RegistryError::Metadata(Arc::new(unreadable)), 500, "UNKNOWN"),
             (RegistryError::Blobs(Arc::new(full)), 503, "UNAVAILABLE"),
             (RegistryError::Blobs(Arc::new(io)), 500, "UNKNOWN"),
+            (RegistryError::HostedStore(Arc::new(HostedError::TimedOut { action: "x" })), 503, "UNAVAILABLE"),
+            (
+                RegistryError::HostedStore(Arc::new(HostedError::Unkept { digest: Box::new(digest) })),
+                500,
+                "UNKNOWN",
+            ),
             (RegistryError::Internal, 500, "UNKNOWN"),
         ];
         for (error, status, code) in cases {

@@ -86,12 +86,23 @@ impl Subject {
     }
 }
 
+/// An empty object store in memory.
+pub(crate) fn in_memory(journal: PathBuf) -> ObjectBlobs {
+    let memory = Arc::new(InMemory::new());
+    let (objects, multipart) = (Arc::clone(&memory), memory);
+    let provider = Provider { objects, multipart, signer: None };
+    let mut settings = ObjectSettings::new(journal);
+    settings.part_bytes = 64 * 1024;
+    let prefix = Path::from("some/prefix");
+    ObjectBlobs::over(provider, prefix, settings, &Tasks::new(), &Steps::default()).unwrap()
+}
+
 /// Where the uploads of a subject are.
 pub(super) fn uploads_in(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("uploads")
 }
 
-pub(super) async fn read(
+pub(crate) async fn read(
     store: &dyn DurableBlobs,
     digest: &Digest,
     range: std::ops::Range<u64>,
@@ -101,7 +112,7 @@ pub(super) async fn read(
 }
 
 /// Content that compresses badly and differs by its seed.
-pub(super) fn content(length: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn content(length: usize, seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| random.u8(..)).take(length).collect()
 }
@@ -247,13 +258,7 @@ async fn a_local_directory_keeps_the_contract() {
 async fn an_object_store_in_memory_keeps_the_contract() {
     holds_for(|| {
         let folder = tempfile::tempdir().unwrap();
-        let memory = Arc::new(InMemory::new());
-        let (objects, multipart) = (Arc::clone(&memory), memory);
-        let provider = Provider { objects, multipart, signer: None };
-        let mut settings = ObjectSettings::new(folder.path().join("parts"));
-        settings.part_bytes = 64 * 1024;
-        let prefix = Path::from("some/prefix");
-        let store = ObjectBlobs::over(provider, prefix, settings, &Tasks::new(), &Steps::default()).unwrap();
+        let store = in_memory(folder.path().join("parts"));
         Subject::new(Arc::new(store), folder, 1_000_000)
     })
     .await;

@@ -90,6 +90,10 @@ impl BlobDirectory {
 
 #[async_trait]
 impl DurableBlobs for BlobDirectory {
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     async fn put(&self, mut staged: StagedBlob) -> Result<()> {
         let (target, steps) = (self.path_of(staged.digest()), self.steps.clone());
         let work = move || -> io::Result<()> {

@@ -44,6 +44,12 @@ pub enum HostedError {
         /// The content.
         digest: Box<Digest>,
     },
+    /// The object store gives something else than what it was asked for.
+    #[error("object store is broken: {reason}")]
+    Broken {
+        /// What is wrong.
+        reason: String,
+    },
     /// The settings make no store.
     #[error("object store cannot be used: {reason}")]
     Setup {
@@ -55,7 +61,7 @@ pub enum HostedError {
 impl HostedError {
     /// Whether the same may succeed soon, without anybody doing anything.
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. })
+        matches!(self, Self::Unavailable { .. } | Self::TimedOut { .. } | Self::Broken { .. })
     }
 
     /// Whether it is this machine's disk that failed, and not the store behind it.

@@ -4,7 +4,7 @@
 //! whose digest was not compared. Who may see content, and what is still needed, is the catalogue's to know.
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 mod crash_tests;
 mod directory;
@@ -82,6 +82,9 @@ impl HostedBlob {
 /// same meanwhile: a put may find it there, and rely on it.
 #[async_trait]
 pub trait DurableBlobs: fmt::Debug + Send + Sync {
+    /// Whether content has to be fetched from elsewhere, so that a copy of it on this machine is worth having.
+    fn is_remote(&self) -> bool;
+
     /// Takes content in. When this returns, it survives the end of the process and of the machine.
     ///
     /// After an error it was not taken, or may have been: it must not be acknowledged. Where the store was at fault,

@@ -132,6 +132,10 @@ impl ObjectBlobs {
 
 #[async_trait]
 impl DurableBlobs for ObjectBlobs {
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     async fn put(&self, staged: StagedBlob) -> Result<()> {
         let inner = Arc::clone(&self.0);
         // A task of the process: whoever waits may leave, and what was begun at the store is ended all the same.

@@ -1,4 +1,4 @@
-//! The bytes of a hosted blob, wherever the store has them.
+//! The bytes of a hosted blob, wherever they are: in the store's own file, in this node's cache, or at the store.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use super::{Hosting, HostingError, Result};
 use crate::blobs::hosted::{BlobStream, DurableBlobs, HostedBlob, HostedError};
 use crate::blobs::{BlobFile, ReadBuffers};
-use crate::oci::Digest;
-use crate::registry::{BlobPart, RegistryError, StoredPart};
+use crate::oci::{Digest, RangeSet};
+use crate::registry::{self, BlobPart, OpenBlob, RegistryError, Served, StoredPart};
 
 /// How much is read from a file at once where its bytes have to be seen.
 const CHUNK: u64 = 128 * 1024;
@@ -22,8 +22,19 @@ const PART: u64 = 2 * 1024 * 1024;
 #[derive(Clone)]
 pub struct HostedContent {
     digest: Digest,
-    blob: HostedBlob,
-    store: Arc<dyn DurableBlobs>,
+    size_bytes: u64,
+    place: Place,
+}
+
+/// Where the bytes are.
+#[derive(Clone)]
+enum Place {
+    /// In a file of the store.
+    File(BlobFile),
+    /// At the store, to be read from there by each who asks.
+    Remote(Arc<dyn DurableBlobs>),
+    /// In this node's cache, or on their way there.
+    Cache(Arc<OpenBlob>),
 }
 
 /// The bytes of a part of a blob, in order.
@@ -36,16 +47,36 @@ pub struct ContentStream {
 enum Source {
     File(BlobFile),
     Remote(BlobStream),
+    Cache(Box<registry::BlobStream>),
 }
 
 impl Hosting {
-    /// Opens the bytes of a blob that the catalogue has.
-    pub(super) async fn open_content(&self, digest: &Digest, size_bytes: u64) -> Result<HostedContent> {
+    /// Opens the bytes of a blob that the catalogue has; those of a store that is elsewhere come through the cache.
+    pub(in crate::registry) async fn open_content(
+        &self,
+        digest: &Digest,
+        size_bytes: u64,
+        ranges: Option<&RangeSet>,
+    ) -> Result<HostedContent> {
+        let Some(cache) = &self.0.cache else { return self.open_stored(digest, size_bytes).await };
+        let blob = Box::pin(cache.open(digest, size_bytes, ranges)).await?;
+        if blob.size_bytes != Some(size_bytes) {
+            return Err(HostingError::ContentMissing(Box::new(*digest)));
+        }
+        Ok(HostedContent { digest: *digest, size_bytes, place: Place::Cache(Arc::new(blob)) })
+    }
+
+    /// Opens the bytes of a blob that the catalogue has, as the store has them.
+    pub(super) async fn open_stored(&self, digest: &Digest, size_bytes: u64) -> Result<HostedContent> {
         let blob = self.store.open(digest).await?;
         let missing = || HostingError::ContentMissing(Box::new(*digest));
         // A file of another size is damaged: nothing of it is given out.
         let blob = blob.filter(|blob| blob.size_bytes() == size_bytes).ok_or_else(missing)?;
-        Ok(HostedContent { digest: *digest, blob, store: Arc::clone(&self.store) })
+        let place = match blob {
+            HostedBlob::File(file) => Place::File(file),
+            HostedBlob::Remote { .. } => Place::Remote(Arc::clone(&self.store)),
+        };
+        Ok(HostedContent { digest: *digest, size_bytes, place })
     }
 }
 
@@ -57,17 +88,27 @@ impl HostedContent {
 
     /// The size in bytes.
     pub const fn size_bytes(&self) -> u64 {
-        self.blob.size_bytes()
+        self.size_bytes
+    }
+
+    /// How the cache came by it, where it was asked.
+    pub fn served(&self) -> Option<&Served> {
+        match &self.place {
+            Place::Cache(blob) => Some(&blob.served),
+            Place::File(_) | Place::Remote(_) => None,
+        }
     }
 
     /// Reads a part, which lies within the size; several may be read one after the other.
     pub async fn read(&self, range: Range<u64>) -> Result<ContentStream, RegistryError> {
-        let source = match &self.blob {
-            HostedBlob::File(file) => Source::File(file.clone()),
-            HostedBlob::Remote { .. } => {
-                let stream = self.store.read(&self.digest, range.clone()).await.map_err(failed)?;
-                Source::Remote(stream.ok_or(RegistryError::BlobUnknown(self.digest))?)
+        let source = match &self.place {
+            Place::File(file) => Source::File(file.clone()),
+            Place::Remote(store) => {
+                let stream = store.read(&self.digest, range.clone()).await.map_err(failed)?;
+                let lost = || failed(HostedError::Unkept { digest: Box::new(self.digest) });
+                Source::Remote(stream.ok_or_else(lost)?)
             }
+            Place::Cache(blob) => Source::Cache(Box::new(blob.read(range.clone()).await?)),
         };
         Ok(ContentStream { source, rest: range, buffers: ReadBuffers::default() })
     }
@@ -90,15 +131,17 @@ impl ContentStream {
 
     /// The next part; what lies in a file is not read. `None` at the end; an error means that the answer must be cut.
     pub async fn next_part(&mut self) -> Option<Result<BlobPart, RegistryError>> {
-        if let Source::File(file) = &self.source {
-            if self.rest.is_empty() {
-                return None;
+        match &mut self.source {
+            Source::Cache(stream) => return stream.next_part().await,
+            Source::File(_) if self.rest.is_empty() => return None,
+            Source::File(file) => {
+                let end = self.rest.end.min(self.rest.start + PART);
+                if let Some(slice) = file.slice(self.rest.start..end) {
+                    self.rest.start = end;
+                    return Some(Ok(BlobPart::Stored(StoredPart::of_hosted(slice))));
+                }
             }
-            let end = self.rest.end.min(self.rest.start + PART);
-            if let Some(slice) = file.slice(self.rest.start..end) {
-                self.rest.start = end;
-                return Some(Ok(BlobPart::Stored(StoredPart::of_hosted(slice))));
-            }
+            Source::Remote(_) => {}
         }
         Some(self.next().await?.map(BlobPart::Bytes))
     }
@@ -107,6 +150,7 @@ impl ContentStream {
     pub async fn next(&mut self) -> Option<Result<Bytes, RegistryError>> {
         match &mut self.source {
             Source::Remote(stream) => Some(stream.next().await?.map_err(failed)),
+            Source::Cache(stream) => stream.next().await,
             Source::File(_) if self.rest.is_empty() => None,
             Source::File(file) => Some(read_file(file, &mut self.rest, &mut self.buffers).await),
         }

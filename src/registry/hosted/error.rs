@@ -5,6 +5,7 @@ use crate::auth::policy::Refused;
 use crate::blobs::hosted::{HostedError, UploadError};
 use crate::metadata::catalogue::CatalogueError;
 use crate::oci::{Digest, PushedManifestError, RepositoryName, Tag};
+use crate::registry::RegistryError;
 
 /// Why a use case of hosted repositories did not do what it was asked. Nothing of it is visible then.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,9 @@ pub enum HostingError {
     /// The store of content failed.
     #[error("store of hosted content failed")]
     Store(#[from] HostedError),
+    /// The cache in front of the store could not give it.
+    #[error(transparent)]
+    Cache(#[from] RegistryError),
     /// The content is no manifest that is taken.
     #[error(transparent)]
     Manifest(#[from] PushedManifestError),

@@ -51,6 +51,8 @@ use crate::blobs::BlobError;
 use crate::blobs::hosted::{DurableBlobs, HostedError, Step, Steps, Uploads};
 use crate::metadata::catalogue::{self, Catalogue, Namespace, Stamp};
 use crate::oci::RepositoryName;
+use crate::registry::Registry;
+use crate::registry::store_cache::StoreCache;
 use crate::runtime::{Clock, Tasks};
 
 /// The use cases over one catalogue and one store. Cloning gives another handle.
@@ -63,6 +65,8 @@ pub struct HostingServices {
     pub catalogue: Arc<dyn Catalogue>,
     /// The bytes of blobs.
     pub store: Arc<dyn DurableBlobs>,
+    /// Whose cache is in front of the store, where that is elsewhere.
+    pub registry: Option<Registry>,
     /// What the catalogue calls the store.
     pub location: String,
     /// Where clients are sent to the store for blobs: for how long such a URL is good.
@@ -82,6 +86,7 @@ struct Inner {
     namespaces: Namespaces,
     uses: Uses,
     collector: Collector,
+    cache: Option<StoreCache>,
 }
 
 impl std::ops::Deref for Hosting {
@@ -96,7 +101,9 @@ impl Hosting {
     /// Puts the use cases together. No namespace is known before [`Hosting::refresh_namespaces`].
     pub fn new(services: HostingServices, metrics: CollectionMetrics) -> Self {
         let (uses, collector) = (Uses::default(), Collector::new(metrics));
-        Self(Arc::new(Inner { services, namespaces: Namespaces::default(), uses, collector }))
+        let cache = services.registry.as_ref();
+        let cache = cache.and_then(|registry| StoreCache::in_front_of(&services.store, registry));
+        Self(Arc::new(Inner { services, namespaces: Namespaces::default(), uses, collector, cache }))
     }
 
     /// Whether repositories of that first component are hosted here. A look into memory.

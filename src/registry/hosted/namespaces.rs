@@ -30,7 +30,7 @@ pub(super) struct Namespaces {
 #[derive(Debug, Default)]
 struct Known {
     /// Whether they were ever read.
-    is_known: bool,
+    were_read: bool,
     /// The number of the last change that this agrees with; 0 of what comes from the file.
     as_of: u64,
     by_name: HashMap<String, Visibility>,
@@ -55,11 +55,11 @@ impl Namespaces {
 
     pub(super) fn may_be_some(&self) -> bool {
         let known = self.known.load();
-        !known.by_name.is_empty() || !known.is_known
+        !known.by_name.is_empty() || !known.were_read
     }
 
     pub(super) fn are_known(&self) -> bool {
-        self.known.load().is_known
+        self.known.load().were_read
     }
 
     pub(super) fn visibility(&self, name: &str) -> Visibility {
@@ -78,7 +78,7 @@ impl Hosting {
         let namespaces = &self.0.namespaces;
         match read(&file) {
             Ok(Some(by_name)) => {
-                namespaces.known.store(Arc::new(Known { is_known: true, as_of: 0, by_name }));
+                namespaces.known.store(Arc::new(Known { were_read: true, as_of: 0, by_name }));
             }
             Ok(None) => {}
             Err(error) => {
@@ -117,8 +117,8 @@ impl Hosting {
             (name.as_str().to_owned(), visibility)
         };
         let by_name: HashMap<_, _> = policies.into_iter().map(visibility).collect();
-        let is_news = !known.is_known || known.by_name != by_name;
-        let known = Arc::new(Known { is_known: true, as_of, by_name });
+        let is_news = !known.were_read || known.by_name != by_name;
+        let known = Arc::new(Known { were_read: true, as_of, by_name });
         namespaces.known.store(Arc::clone(&known));
         if let Some(file) = namespaces.file.get().filter(|_| is_news) {
             self.remember(file.clone(), known).await;

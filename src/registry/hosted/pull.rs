@@ -4,7 +4,7 @@ use super::{HostedContent, Hosting, HostingError, Result};
 use crate::auth::RequestContext;
 use crate::auth::policy::Action;
 use crate::metadata::catalogue::{BlobRecord, CatalogueError, ManifestRecord};
-use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, RangeSet, Reference, RepositoryName, Tag};
 
 /// A manifest of a hosted repository.
 pub type HostedManifest = ManifestRecord;
@@ -72,14 +72,15 @@ impl Hosting {
         Ok(self.store.presign(digest, valid_for).await?)
     }
 
-    /// Opens a blob.
+    /// Opens a blob. `ranges` is what the client will read of it; `None` is all.
     pub async fn open_blob(
         &self,
         context: &RequestContext,
         repository: &RepositoryName,
         digest: &Digest,
+        ranges: Option<&RangeSet>,
     ) -> Result<HostedContent> {
         let record = self.stat_blob(context, repository, digest).await?;
-        self.open_content(digest, record.size_bytes).await
+        self.open_content(digest, record.size_bytes, ranges).await
     }
 }

@@ -27,6 +27,7 @@ async fn subject() -> Subject {
     let services = HostingServices {
         catalogue: Arc::new(SqlCatalogue::open(&path.join("catalogue.sqlite3")).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&path.join("blobs"), &tasks, &steps).unwrap()),
+        registry: None,
         location: "local".to_owned(),
         redirect_for: None,
         uploads: Uploads::open(&path.join("uploads"), u64::MAX, &tasks, &steps).unwrap(),
@@ -98,7 +99,7 @@ impl Subject {
 
     async fn read(&self, repository: &str, content: &str) -> Result<String> {
         let (repository, digest) = (name(repository), digest(content.as_bytes()));
-        let blob = self.hosting.open_blob(&self.administrator, &repository, &digest).await?;
+        let blob = self.hosting.open_blob(&self.administrator, &repository, &digest, None).await?;
         let mut parts = blob.read(0..blob.size_bytes()).await.unwrap().into_bytes();
         let mut text = String::new();
         while let Some(part) = parts.next().await {
@@ -122,7 +123,7 @@ async fn a_blob_that_came_in_parts_is_pulled_whole() {
     subject.finish(&id, "hello, world", body(&["world"])).await.unwrap();
     assert_eq!(subject.read("acme/app", "hello, world").await.unwrap(), "hello, world");
     let (repository, digest) = (name("acme/app"), digest(b"hello, world"));
-    let blob = subject.hosting.open_blob(&subject.administrator, &repository, &digest).await;
+    let blob = subject.hosting.open_blob(&subject.administrator, &repository, &digest, None).await;
     let mut part = blob.unwrap().read(7..9).await.unwrap();
     assert_eq!(part.next().await.unwrap().unwrap(), "wo");
     assert!(part.next().await.is_none());
@@ -314,7 +315,7 @@ async fn who_has_no_rights_is_refused_before_anything_is_looked_at() {
         let refusals = [
             hosting.pull_manifest(context, &repository, &reference).await.map(drop),
             hosting.stat_blob(context, &repository, &blob).await.map(drop),
-            hosting.open_blob(context, &repository, &blob).await.map(drop),
+            hosting.open_blob(context, &repository, &blob, None).await.map(drop),
             hosting.list_tags(context, &repository, None, 1).await.map(drop),
             hosting.list_referrers(context, &repository, &blob, None, None, 1).await.map(drop),
             hosting.push_manifest(context, &repository, &reference, vec![], manifest).await.map(drop),

@@ -170,7 +170,7 @@ impl Walk<'_> {
 
     /// Whether the store has the bytes that the digest says.
     async fn agrees(&self, digest: Digest, size_bytes: u64) -> Result<bool> {
-        let content = match self.hosting.open_content(&digest, size_bytes).await {
+        let content = match self.hosting.open_stored(&digest, size_bytes).await {
             Ok(content) => content,
             Err(HostingError::ContentMissing(_)) => return Ok(false),
             Err(error) => return Err(error),

@@ -7,11 +7,12 @@ mod table;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::RegistryError;
 use crate::metadata::RepositoryId;
 use crate::oci::RepositoryName;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamError};
 use table::{Meaning, NameTable};
 
 /// What a request says of its repository, as parsed from path and query.
@@ -118,6 +119,14 @@ impl Repository {
     /// The name at the upstream.
     pub const fn name(&self) -> &RepositoryName {
         &self.id.name
+    }
+
+    /// That its upstream was waited for in vain.
+    pub(super) fn unanswered(&self, patience: Duration) -> UpstreamError {
+        UpstreamError::Unreachable {
+            upstream: self.upstream.config().name.clone(),
+            reason: format!("no answer within {patience:?}"),
+        }
     }
 }
 

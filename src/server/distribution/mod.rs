@@ -64,7 +64,11 @@ pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-co
 const USUAL_HEADERS: usize = 12;
 
 /// The headers that name content: its digest, twice, and how it was come by.
-fn content_headers(digest: &Digest, kind: ContentLabel, served: &Served) -> Response<ResponseBody> {
+pub(super) fn content_headers(
+    digest: &Digest,
+    kind: ContentLabel,
+    served: &Served,
+) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     let headers = response.headers_mut();
     headers.reserve(USUAL_HEADERS);

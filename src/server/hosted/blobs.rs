@@ -7,7 +7,8 @@ use super::{Call, empty, named};
 use crate::oci::Digest;
 use crate::server::body::{ResponseBody, hosted_pieces};
 use crate::server::conditional::{names_digest, requested_ranges};
-use crate::server::distribution::{Answer, BLOB_TYPE, answer_ranges, not_modified};
+use crate::server::distribution::{Answer, BLOB_TYPE, answer_ranges, content_headers, not_modified};
+use crate::server::metrics::ContentLabel;
 use crate::server::respond::Problem;
 use crate::server::transmit::Outbox;
 
@@ -32,10 +33,13 @@ pub(super) async fn pull(call: &Call<'_>, digest: &Digest) -> Answer {
     }
     let ranges = requested_ranges(&call.parts.method, headers, digest)
         .map_err(|_too_many| Problem::too_many_ranges())?;
-    let content = call.hosting.open_blob(call.context, call.repository, digest).await;
+    let content = call.hosting.open_blob(call.context, call.repository, digest, ranges.as_ref()).await;
     let content = content.map_err(|error| call.problem(error))?;
     let size_bytes = content.size_bytes();
-    let mut response = named(digest);
+    let mut response = match content.served() {
+        Some(served) => content_headers(digest, ContentLabel::Blob, served),
+        None => named(digest),
+    };
     response.headers_mut().insert(CONTENT_TYPE, BLOB_TYPE);
     let outbox = call.parts.extensions.get::<Outbox>().cloned();
     let read = move |range| {

@@ -56,6 +56,7 @@ pub(in crate::server) fn problem_of(error: &HostingError) -> Problem {
         HostingError::Store(fault) => {
             of_store("store", fault.is_transient(), "this server's object store failed").with_causes(error)
         }
+        HostingError::Cache(fault) => Problem::from(fault.clone()),
         HostingError::Manifest(_) => client(Status::BAD_REQUEST, Code::ManifestInvalid, "manifest"),
         HostingError::ManifestTooLarge { .. } => {
             client(Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid, "manifest")
@@ -72,10 +73,7 @@ pub(in crate::server) fn problem_of(error: &HostingError) -> Problem {
         }
         HostingError::Conflict(_) => client(Status::CONFLICT, Code::Denied, "conflict"),
         HostingError::CollectionFailed(_) => Problem::internal(chain_of(error)),
-        HostingError::ContentMissing(_) => {
-            let message = "this server has lost the content; its log says more";
-            Problem::new(Status::INTERNAL_SERVER_ERROR, Code::Unknown, "lost", message).with_causes(error)
-        }
+        HostingError::ContentMissing(_) => Problem::lost().with_causes(error),
         HostingError::Invalid(_) => client(Status::BAD_REQUEST, Code::Unsupported, "invalid"),
     }
 }

@@ -182,6 +182,7 @@ async fn open(server: &Server, folder: &Path) -> Hosting {
     let services = HostingServices {
         catalogue: Arc::new(SqlCatalogue::connect(&server.settings()).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&folder.join("blobs"), &tasks, &steps).unwrap()),
+        registry: None,
         location: "local".to_owned(),
         redirect_for: None,
         uploads: Uploads::open(&folder.join("uploads"), u64::MAX, &tasks, &steps).unwrap(),

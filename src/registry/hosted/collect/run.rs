@@ -195,11 +195,21 @@ impl Hosting {
         self.store.delete(&blob.digest).await?;
         self.reach(hosted::Step::ForgetContent)?;
         self.catalogue.forget_blob(&blob.digest).await?;
+        self.forget_cached(&blob.digest).await;
         self.note(|removed| {
             removed.blobs += 1;
             removed.blob_bytes += blob.size_bytes;
         });
         Ok(())
+    }
+
+    /// Frees what the copy in this node's cache takes. Nobody is served it any more, and eviction would find it.
+    async fn forget_cached(&self, digest: &Digest) {
+        let Some(cache) = &self.0.cache else { return };
+        if let Err(error) = cache.forget(digest).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(blob.digest = %digest, error, "the copy of a collected blob stays in the cache");
+        }
     }
 
     async fn remove_strays(&self, horizon: Horizon) -> Step {

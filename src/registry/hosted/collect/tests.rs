@@ -53,6 +53,10 @@ impl Failing {
 
 #[async_trait]
 impl DurableBlobs for Failing {
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
     async fn put(&self, staged: StagedBlob) -> Result<(), HostedError> {
         self.inner.put(staged).await
     }
@@ -103,6 +107,7 @@ impl Hosted {
         let services = HostingServices {
             catalogue: Arc::new(catalogue),
             store: Arc::clone(&store) as Arc<dyn DurableBlobs>,
+            registry: None,
             location: "local".to_owned(),
             redirect_for: None,
             uploads: Uploads::open(&folder.path().join("uploads"), u64::MAX, &tasks, &steps).unwrap(),
@@ -308,6 +313,7 @@ async fn a_catalogue_in_which_nothing_happened_takes_nothing_for_a_stray() {
     let services = HostingServices {
         catalogue: Arc::new(SqlCatalogue::open(&folder).await.unwrap()),
         store: Arc::clone(&hosted.hosting.store),
+        registry: None,
         location: "local".to_owned(),
         redirect_for: None,
         uploads: hosted.hosting.uploads.clone(),

@@ -57,6 +57,7 @@ async fn open(folder: &Path, steps: &Steps, clock: Clock) -> Hosting {
     let services = HostingServices {
         catalogue: Arc::new(SqlCatalogue::open(&folder.join("catalogue.sqlite3")).await.unwrap()),
         store: Arc::new(BlobDirectory::open(&folder.join("blobs"), &tasks, steps).unwrap()),
+        registry: None,
         location: "local".to_owned(),
         redirect_for: None,
         uploads: Uploads::open(&folder.join("uploads"), u64::MAX, &tasks, steps).unwrap(),
@@ -140,7 +141,7 @@ impl Work<'_> {
             match line[..] {
                 ["blob", repository, content] => {
                     let (name, digest) = (repository.parse().unwrap(), digest(content));
-                    let found = self.hosting.open_blob(&self.context, &name, &digest).await;
+                    let found = self.hosting.open_blob(&self.context, &name, &digest, None).await;
                     // Its deletion is the last thing that happens.
                     let is_deleted = repository == "acme/base" && lines.iter().any(|line| line[0] == "gone");
                     assert!(found.is_ok() || is_deleted, "{what}: {line:?}");
