@@ -24,8 +24,8 @@ fn path_at(store: SocketAddr, location: &str) -> &str {
 }
 
 #[tokio::test]
-async fn what_is_pushed_lies_in_the_database_and_in_the_object_store_alone() {
-    let (Some(database), Some(store)) = (Postgres::start(), ObjectStore::start().await) else { return };
+async fn what_is_pushed_lies_in_the_database_and_in_the_object_store_and_is_cached_when_it_was_read() {
+    let (Some(database), Some(mut store)) = (Postgres::start(), ObjectStore::start().await) else { return };
     let mut hosted =
         Hosted::start_with(|setup| setup.storage(&store.line("")).with_warnings().more(&metadata(&database)))
             .await;
@@ -39,8 +39,11 @@ async fn what_is_pushed_lies_in_the_database_and_in_the_object_store_alone() {
         assert_eq!(hosted.files_of(&blob.digest), Vec::<std::path::PathBuf>::new());
     }
     hosted.tidegate.restart().await;
-    hosted.anonymous().pull_image(&image).await;
+    let answer = hosted.anonymous().get(&image.layer_path(0)).send().await;
+    assert_eq!(answer.header("cache-status"), Some("tidegate; hit"));
     assert!(!hosted.tidegate.data().join("catalogue.sqlite3").exists());
+    store.stop();
+    hosted.anonymous().pull_image(&image).await;
     let secret = hosted.tidegate.log_lines("hidden-from-all");
     assert_eq!(secret, Vec::<String>::new());
 }
