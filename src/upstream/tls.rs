@@ -21,7 +21,7 @@ pub fn load_native_roots() -> RootCertStore {
     roots
 }
 
-/// Settings for the connections of `whose`: the native roots and those of a file. Without protocols; see [`speaking`].
+/// Settings for the connections of `whose`: the native roots and those of a file. They name no protocols (ALPN).
 ///
 /// Reads the file; blocks.
 pub fn build_tls(
