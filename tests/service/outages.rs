@@ -205,12 +205,24 @@ impl Scene {
         }
     }
 
+    /// A machine that is busy may hold up one try; an outage that answers wait for holds up each.
     async fn next_answers_come_at_once(&self) {
-        for _ in 0..5 {
-            let (_, took) = self.ask_cached().await;
-            assert!(took < AT_ONCE, "{took:?}");
+        let mut took = Vec::new();
+        for _ in 0..3 {
+            took.push(self.ask_for_all_that_is_cached().await);
+            if took.last().is_some_and(|took| *took < 2 * AT_ONCE) {
+                return;
+            }
         }
+        panic!("{took:?}");
+    }
+
+    /// How long eleven answers took.
+    async fn ask_for_all_that_is_cached(&self) -> Duration {
         let started = Instant::now();
+        for _ in 0..5 {
+            self.ask_cached().await;
+        }
         assert_eq!(self.tidegate.head(&self.image.tag_path()).send().await.status, 200);
         assert_eq!(self.tidegate.fetch("/v2/").await.status, 200);
         for path in [self.image.digest_path(), self.image.layer_path(0)] {
@@ -218,7 +230,7 @@ impl Scene {
             assert_eq!((answer.status, answer.cache_status()), (200, "tidegate; hit"), "{path}");
             assert_eq!(self.tidegate.head(&path).send().await.status, 200, "{path}");
         }
-        assert!(started.elapsed() < 4 * AT_ONCE, "{:?}", started.elapsed());
+        started.elapsed()
     }
 
     async fn misses_fail_soon(&self, codes: &[u16]) {
