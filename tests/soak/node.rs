@@ -86,7 +86,7 @@ impl Node {
             let Ok(mut bytes) = std::fs::read(path) else { continue };
             let damage = match rng.u8(..4) {
                 0 => std::fs::remove_file(path),
-                1 => cut_file(path, rng.u64(..=bytes.len() as u64)),
+                1 => replace(path, &bytes[..rng.usize(..=bytes.len())]),
                 2 => append(path),
                 _ if bytes.len() <= 60_000 && !bytes.is_empty() => {
                     let place = rng.usize(..bytes.len());
@@ -289,16 +289,13 @@ fn section_of(host: &Host) -> Section {
     section.timeouts("1s", "1s", "1s").without("miss_timeout")
 }
 
-fn cut_file(path: &Path, size_bytes: u64) -> std::io::Result<()> {
-    std::fs::File::options().write(true).open(path)?.set_len(size_bytes)
-}
-
 fn append(path: &Path) -> std::io::Result<()> {
     use std::io::Write as _;
     std::fs::File::options().append(true).open(path)?.write_all(b"more")
 }
 
-/// Whoever reads the old file goes on to: only a stored file is altered, not what is on its way to a client.
+/// Whoever reads the old file goes on to: only a stored file is altered, not what is on its way to a client. To cut one in
+/// its place would be no exception: the system clears the rest of the last page, which a socket may hold.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let altered = path.with_extension("altered");
     std::fs::write(&altered, bytes)?;
